@@ -1,0 +1,28 @@
+"""What every test shares: two threads at most, no warnings, and where the real pictures lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def magnetic_tile_root() -> Path:
+    """The Magnetic Tile pictures; the test is skipped, saying so, where they are missing."""
+    return _real("magnetic_tile")
+
+
+@pytest.fixture(scope="session")
+def screw_root() -> Path:
+    """One category of MVTec AD; the test is skipped, saying so, where it is missing."""
+    return _real("mvtec/screw")
+
+
+def _real(name: str) -> Path:
+    root = REAL / name
+    if not root.is_dir():
+        pytest.skip(f"real pictures are not beside the checkout: ../shared/data/{name}")
+    return root
