@@ -66,6 +66,7 @@ class PretrainSettings(Settings):
 
     method: str = Field("simclr", description="`ssl-defect methods` lists the names.")
     start: str = Field("random", description="Weights to start from: `random`, `imagenet` or a file.")
+    seed: int | None = Field(None, ge=0, description="Seed of pretraining; the recipe's where left out.")
     epochs: int = Field(100, ge=1, description="Passes over the training images.")
     batch_size: int = Field(64, ge=2, description="Images per step, over all processes.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
@@ -137,6 +138,11 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
     compute: ComputeSettings = ComputeSettings()
+
+    @property
+    def pretrain_seed(self) -> int:
+        """Seed of pretraining: fixed in a table, so that its seeds share one pretraining."""
+        return self.seed if self.pretrain.seed is None else self.pretrain.seed
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:

@@ -1,0 +1,180 @@
+"""The commands: one per stage, and those around them. Heavy imports happen inside, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssl_defect import __version__
+from ssl_defect.errors import UserError
+
+app = typer.Typer(
+    name="ssl-defect",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Which self-supervised pretraining makes my defect detector better, by how much, with how few labels?",
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, such as experiments/quickstart.yaml")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as with --set.", show_default=False)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: pretrain.epochs=50.", show_default=False),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; reports/<recipe's name> where left out.")]
+Force = Annotated[bool, typer.Option("--force", help="Run even what is fresh.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that a run wrote.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _run(recipe_file: Path, settings: list[str], out: Path | None, stages: tuple[str, str], force: bool) -> None:
+    from ssl_defect import pipeline
+    from ssl_defect.config import load_recipe
+
+    recipe = load_recipe(recipe_file, settings)
+    folder = out or Path("reports") / recipe.name
+    pipeline.run(recipe, folder, *stages, force=force)
+    if stages[1] == "report":
+        print(f"report: {folder / 'report' / 'index.html'}")
+
+
+def _stage_command(name: str) -> Callable[..., None]:
+    def command(
+        recipe: RecipeFile, more: Overrides = None, set_: Set = None, out: Out = None, force: Force = False
+    ) -> None:
+        _run(recipe, [*(set_ or []), *(more or [])], out, (name, name), force)
+
+    return command
+
+
+for _name, _line in {
+    "prepare": "Raw folder to samples.csv, splits, cache and audit.",
+    "pretrain": "Pictures without labels to an encoder.",
+    "finetune": "Encoder and labels to a detector.",
+    "evaluate": "Detector to predictions, metrics with intervals, curves and embeddings.",
+    "report": "Records to one self-contained HTML page.",
+}.items():
+    app.command(_name, help=_line)(_stage_command(_name))
+
+
+@app.command()
+def run(  # noqa: PLR0913, PLR0917 - each is an option of the command line
+    recipe: RecipeFile,
+    more: Overrides = None,
+    set_: Set = None,
+    out: Out = None,
+    first: Annotated[str, typer.Option("--from", metavar="STAGE", help="First stage to bring up to date.")] = "prepare",
+    last: Annotated[str, typer.Option("--to", metavar="STAGE", help="Last stage to bring up to date.")] = "report",
+    force: Force = False,
+) -> None:
+    """All stages, from raw pictures to the report; what is fresh is skipped."""
+    _run(recipe, [*(set_ or []), *(more or [])], out, (first, last), force)
+
+
+@app.command()
+def status(run: RunFolder) -> None:
+    """Which stages of a run are done, stale or missing, and why."""
+    from ssl_defect import pipeline
+
+    for row in pipeline.status(run):
+        print(f"{row.stage:9} {row.state:8} {row.reason}")
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and the overlays.")],
+) -> None:
+    """Scores, verdicts and overlays for new pictures, from the run alone."""
+    from ssl_defect.predict import predict as predict_images
+
+    rows = predict_images(run, images, out)
+    print(f"{out / 'predictions.csv'}: {len(rows)} pictures")
+
+
+@app.command()
+def methods() -> None:
+    """The ways of pretraining, a line each."""
+    from ssl_defect.pretrain import METHODS
+
+    _list(METHODS)
+
+
+@app.command()
+def datasets() -> None:
+    """The layouts of raw folders that can be read, a line each."""
+    from ssl_defect.data.sources import SOURCES
+
+    _list(SOURCES)
+
+
+def _list(table: dict[str, tuple[str, str]]) -> None:
+    for name, (_, line) in table.items():
+        print(f"{name:15} {line}")
+
+
+@app.command()
+def schema() -> None:
+    """JSON schema of a recipe, for editors."""
+    print(json.dumps(_schema(), indent=1))
+
+
+def _schema() -> dict[str, Any]:
+    """The recipe's schema, with the options of every source, method and task in the places where they fit."""
+    from importlib import import_module
+
+    from ssl_defect.config import Recipe
+    from ssl_defect.data.sources import SOURCES
+    from ssl_defect.finetune import TASKS
+    from ssl_defect.pretrain import METHODS
+
+    whole = Recipe.model_json_schema()
+    places = (
+        ("DataSettings", "source", SOURCES),
+        ("PretrainSettings", "method", METHODS),
+        ("FinetuneSettings", "task", TASKS),
+    )
+    for section, key, table in places:
+        known = whole["$defs"][section]
+        known["properties"][key]["enum"] = list(table)
+        known["allOf"] = [
+            {
+                "if": {"properties": {key: {"const": name}}, "required": [key]},
+                "then": {"properties": {"options": import_module(module).Options.model_json_schema()}},
+            }
+            for name, (module, _) in table.items()
+            if module
+        ]
+    return whole
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What decides a stage's result: its settings, its inputs and its code. All of it is known before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ssl_defect.artifacts import Record, code_version, digest
+from ssl_defect.config import Recipe, Settings, validate
+from ssl_defect.data.sources import SOURCES
+from ssl_defect.errors import UserError, nearest
+from ssl_defect.finetune import TASKS
+from ssl_defect.pretrain import METHODS
+
+# stage -> (module, the stages whose folders it reads)
+STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "prepare": ("ssl_defect.data.prepare", ()),
+    "pretrain": ("ssl_defect.pretrain.stage", ("prepare",)),
+    "finetune": ("ssl_defect.finetune.stage", ("prepare", "pretrain")),
+    "evaluate": ("ssl_defect.evaluate.stage", ("prepare", "finetune")),
+    "report": ("ssl_defect.report.stage", ("prepare", "pretrain", "finetune", "evaluate")),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One stage as the recipe wants it now."""
+
+    stage: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    code: str
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits; two stages with the same one have the same result."""
+        return digest([self.stage, self.settings, self.inputs, self.code])
+
+    def difference(self, record: Record) -> str:
+        """In words, why a finished stage no longer is what the recipe wants; empty where it still is."""
+        if record.fingerprint == self.fingerprint:
+            return ""
+        old, new = record.settings, self.settings
+        reasons = [
+            f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        ]
+        reasons += [f"{key} changed" for key, value in self.inputs.items() if record.inputs.get(key) != value]
+        if record.code != self.code:
+            reasons.append("the code changed")
+        return "; ".join(reasons) or "made by another version of ssl-defect"
+
+
+def plan(recipe: Recipe, last: str = "report") -> dict[str, Plan]:
+    """The stages up to `last`, in order. Reads the raw pictures once, and runs nothing.
+
+    Raises:
+        UserError: an option is wrong, or the raw pictures cannot be read.
+    """
+    chosen = options(recipe)
+    plans: dict[str, Plan] = {}
+    for name, (module, needs) in STAGES.items():
+        if name == "prepare":
+            inputs = {"pictures": str(import_module(module).inputs_digest(recipe))}
+        else:
+            inputs = {needed: plans[needed].fingerprint for needed in needs}
+        plans[name] = Plan(name, _settings(recipe, name, chosen), inputs, _code(recipe, name))
+        if name == last:
+            break
+    return plans
+
+
+def options(recipe: Recipe) -> dict[str, Settings]:
+    """The `options` of data, pretrain and finetune, validated by the source, the method and the task.
+
+    Raises:
+        UserError: an unknown source, method or task, or a wrong option, with what is accepted.
+    """
+    chosen = {
+        "data": ("source", recipe.data.source, SOURCES, recipe.data.options),
+        "pretrain": ("method", recipe.pretrain.method, METHODS, recipe.pretrain.options),
+        "finetune": ("task", recipe.finetune.task, TASKS, recipe.finetune.options),
+    }
+    found = {}
+    for section, (key, name, table, raw) in chosen.items():
+        if name not in table:
+            accepted = f"accepted: {', '.join(table)}{nearest(name, table)}"
+            raise UserError(f"{recipe.name}: {section}.{key}: '{name}' is unknown; {accepted}")
+        module = table[name][0]
+        kind = import_module(module).Options if module else Settings
+        found[section] = validate(kind, raw, recipe.name, f"{section}.options")
+    return found
+
+
+def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings]) -> dict[str, Any]:
+    """The settings that decide what a stage computes: not where the pictures lie, nor on which machine."""
+    whole = recipe.model_dump(mode="json")
+    if name == "prepare":
+        return {**whole["data"], "root": None, "options": chosen["data"].model_dump(mode="json")}
+    if name == "report":
+        return whole
+    section = {**whole[name], "seed": recipe.seed, "precision": recipe.compute.precision}
+    if name == "pretrain":
+        if not METHODS[recipe.pretrain.method][0]:  # nothing is trained: only the name counts
+            section = {"method": recipe.pretrain.method}
+        section |= {"seed": recipe.pretrain_seed, "model": whole["model"]}
+    if name in chosen:
+        section["options"] = chosen[name].model_dump(mode="json")
+    return section
+
+
+def _code(recipe: Recipe, name: str) -> str:
+    chosen = {
+        "prepare": SOURCES[recipe.data.source][0],
+        "pretrain": METHODS[recipe.pretrain.method][0],
+        "finetune": TASKS[recipe.finetune.task][0],
+    }
+    return code_version(*filter(None, (STAGES[name][0], chosen.get(name))))
