@@ -43,6 +43,12 @@ class DataSettings(Settings):
     empty_masks: Literal["set_aside", "keep"] = Field(
         "set_aside", description="What happens to a defective image whose mask is empty."
     )
+    mask_polarity: Literal["check", "white", "black"] = Field(
+        "check",
+        description="Which side of a mask is defective: white, with masks that look inverted set aside (`check`), or "
+        "`white` or `black` without a look.",
+    )
+    white: int = Field(65535, ge=255, le=65535, description="Value of white in 16-bit pictures; 4095 for 12-bit cameras.")
     max_unusable: float = Field(
         0.05, ge=0, le=1, description="The run stops if more than this share of the images is unusable."
     )

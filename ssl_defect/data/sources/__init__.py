@@ -5,5 +5,5 @@ SOURCES = {
     "magnetic_tile": ("ssl_defect.data.sources.magnetic_tile", "Magnetic Tile defects: MT_<Class>/Imgs, with masks"),
     "elpv": ("ssl_defect.data.sources.elpv", "2,624 graded solar cells of the package elpv-dataset, without masks"),
     "folder": ("ssl_defect.data.sources.folder", "one folder per class, optionally a folder of masks"),
-    "synthetic": ("ssl_defect.data.sources.synthetic", "drawn parts with scratches, spots, cracks, stains, exact masks"),
+    "synthetic": ("ssl_defect.data.sources.synthetic", "drawn parts: scratches, spots, cracks, stains, exact masks"),
 }

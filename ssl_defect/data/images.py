@@ -1,0 +1,136 @@
+"""One picture: decoded, checked, brought to 8 bits and to the square of the cache.
+
+What becomes of unusual pictures, by rule and never by a picture's own contents, so that brightness stays comparable:
+16 bits are scaled by `white` (65535, or 4095 for a 12-bit camera); floats must lie in [0, 1]; palettes are looked up;
+transparency is laid over white; CMYK, YCbCr, LAB and HSV become RGB; an EXIF orientation is applied; of several
+frames the first is taken. 16-bit RGB files arrive from the decoder as the high byte of each value.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Pixels = npt.NDArray[np.uint8]
+
+SMALLEST = 8  # pixels; a side below this is no picture of a part
+MOST_PIXELS = 178_956_970  # the decoder's own limit against decompression bombs
+GREY_TOLERANCE = 2  # levels that the channels of a grey picture saved as colour may differ by
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+PLAIN = frozenset({"L", "RGB"})
+FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, OverflowError)
+
+
+class UnusableError(Exception):
+    """Why a picture or its mask is set aside."""
+
+
+def load_picture(path: Path, white: int = 65535) -> tuple[Pixels, list[str]]:
+    """Decode a picture whole.
+
+    Returns:
+        uint8 (H, W, 1) or (H, W, 3) in [0, 255], and what was unusual about the file, in words.
+
+    Raises:
+        UnusableError: corrupt, truncated, too small, too large, or of an unknown kind.
+        OSError: the machine is at fault (no space, no file handles, a failing disk), not the picture.
+    """
+    return decode(path, lambda image: _to_pixels(image, white))
+
+
+def decode(path: Path, convert: Callable[[Image.Image], tuple[Pixels, list[str]]]) -> tuple[Pixels, list[str]]:
+    """Open `path`, check what the header says, and convert it; every way to be broken becomes `UnusableError`."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UnusableError(f"{image.width} x {image.height} pixels are more than can be decoded safely")
+            image.load()
+            return convert(image)
+    except UnidentifiedImageError as error:
+        raise UnusableError("not a picture, or its header is damaged") from error
+    except Image.DecompressionBombError as error:
+        raise UnusableError("more pixels than can be decoded safely") from error
+    except BROKEN as error:
+        if isinstance(error, OSError) and error.errno in FATAL:
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        raise UnusableError(f"corrupt or truncated ({reason})") from error
+
+
+def _to_pixels(image: Image.Image, white: int) -> tuple[Pixels, list[str]]:
+    odd = [] if image.mode in PLAIN else [f"mode {image.mode}"]
+    if getattr(image, "n_frames", 1) > 1:
+        odd.append(f"first of {getattr(image, 'n_frames', 1)} frames")
+    turned = ImageOps.exif_transpose(image)
+    if turned.size != image.size or image.getexif().get(0x0112, 1) not in (0, 1):
+        odd.append("turned by its EXIF orientation")
+    pixels, said = _convert(turned, white)
+    if min(pixels.shape[:2]) < SMALLEST:
+        height, width = pixels.shape[:2]
+        raise UnusableError(f"{width} x {height} pixels; {SMALLEST} on each side are the least")
+    return pixels, odd + said
+
+
+def _convert(image: Image.Image, white: int) -> tuple[Pixels, list[str]]:
+    mode = image.mode
+    if mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
+        flat = "L" if mode in ("LA", "La", "L") else "RGB"
+        over = image.convert("RGBA")
+        base = Image.new("RGBA", over.size, (255, 255, 255, 255))
+        return _array(Image.alpha_composite(base, over).convert(flat)), ["transparency laid over white"]
+    if mode in ("L", "1"):
+        return _array(image.convert("L")), []
+    if mode == "F":
+        return _from_float(np.asarray(image))
+    if mode in GREY_MODES:
+        return _from_integers(np.asarray(image), white)
+    return _array(image.convert("RGB")), []
+
+
+def _array(image: Image.Image) -> Pixels:
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _from_integers(values: npt.NDArray[np.int64], white: int) -> tuple[Pixels, list[str]]:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise UnusableError(f"integer values from {low} to {high}; 0 to 65535 are accepted")
+    scaled = np.minimum(np.rint(values.astype(np.float32) * np.float32(255 / white)), 255).astype(np.uint8)
+    said = [f"16 bits scaled by {white}"]
+    if high > white:
+        said.append(f"brighter than data.white: {high}")
+    elif high * 16 <= white:
+        said.append(f"brightest value {high}: very dark, see data.white")
+    return scaled[..., None], said
+
+
+def _from_float(values: npt.NDArray[np.float32]) -> tuple[Pixels, list[str]]:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):
+        raise UnusableError(f"floating-point values from {low:g} to {high:g}; 0 to 1 are accepted")
+    return np.rint(values * 255).astype(np.uint8)[..., None], ["floating point scaled by 1"]
+
+
+def is_grey(pixels: Pixels) -> bool:
+    """Whether the channels of (H, W, C) agree up to what JPEG compression makes of a grey picture."""
+    if pixels.shape[2] == 1:
+        return True
+    low, high = pixels.min(axis=2), pixels.max(axis=2)
+    return int((high - low).max()) <= GREY_TOLERANCE
+
+
+def to_square(pixels: Pixels, size: int) -> Pixels:
+    """Stretch (H, W, C) to (S, S, C): area-averaging along a side that shrinks, linear along one that grows."""
+    height, width, channels = pixels.shape
+    shrunk = cv2.resize(pixels, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
+    square = cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(square, dtype=np.uint8).reshape(size, size, channels)
