@@ -1,0 +1,51 @@
+"""Checkpoints of a running loop: written atomically, read without unpickling code, the one before kept in reserve."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_defect import console
+from ssl_defect.artifacts import atomic
+
+BROKEN = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the last is kept."""
+    return path.with_name(f"{path.name}.previous")
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors, numbers, strings, lists and dicts; the checkpoint that stood there becomes the previous one."""
+    with atomic(path) as temporary:
+        torch.save(content, temporary)
+        if path.exists():
+            path.replace(previous(path))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The last checkpoint that can be read, or None where there is none.
+
+    A damaged file is set aside as `NAME.damaged`, said, and the previous one is tried.
+    """
+    for file in (path, previous(path)):
+        if not file.exists():
+            continue
+        try:
+            content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            return content
+        except BROKEN:
+            aside = path.with_name(f"{path.name}.damaged")
+            file.replace(aside)
+            console.say(f"{file.name} is damaged: set aside as {aside.name}, going on from the one before it")
+    return None
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Delete the last checkpoint, the previous one and a damaged one."""
+    for file in (path, previous(path), path.with_name(f"{path.name}.damaged")):
+        file.unlink(missing_ok=True)
