@@ -100,6 +100,14 @@ class FinetuneSettings(Settings):
     clip_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global norm.")
     eval_every: int = Field(25, ge=1, description="Steps between two looks at the validation images.")
     patience: int = Field(6, ge=1, description="Stop after so many looks without improvement.")
+    sampling: Literal["balanced", "uniform"] = Field(
+        "balanced", description="`balanced`: the task's classes equally often in every batch; `uniform`: as they come."
+    )
+    batch_norm: Literal["auto", "train", "frozen"] = Field(
+        "auto",
+        description="BatchNorm of the encoder: `frozen` keeps its statistics, `train` learns them anew; `auto` freezes "
+        "those of a pretrained encoder.",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Settings of the task.")
 
 
