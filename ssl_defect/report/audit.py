@@ -1,0 +1,88 @@
+"""What the audit of the raw pictures found, with pictures of near-copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssl_defect.data.records import GOOD
+from ssl_defect.report.numbers import counted, share
+from ssl_defect.report.pictures import Shot, aspect_of, data_uri
+from ssl_defect.report.records import RunRecords
+
+STRIPS = 8
+SPLITS = ("train", "val", "test")
+
+
+def section(records: RunRecords) -> dict[str, Any]:
+    """Counts, near-copies, leaks and everything that was unusual."""
+    audit = records.audit
+    copies = audit.get("copies") or {}
+    return {
+        "usable": audit["usable"],
+        "classes": _classes(audit),
+        "splits": SPLITS,
+        "totals": {name: sum((audit["splits"].get(name) or {}).values()) for name in SPLITS},
+        "copies": copies,
+        "searched": records.recipe.data.copies,
+        "sizes_of_groups": _bars(copies.get("sizes") or {}),
+        "strips": [_strip(records, rows) for rows in (copies.get("examples") or [])[:STRIPS]],
+        "mixed": copies.get("mixed_labels") or [],
+        "leak": _leak(audit.get("leak") or {}),
+        "set_aside": audit.get("set_aside") or [],
+        "empty_masks": audit.get("empty_masks") or [],
+        "empty_rule": records.recipe.data.empty_masks,
+        "odd": audit.get("odd") or [],
+        "sizes": audit.get("sizes") or {},
+        "mask_rule": audit.get("mask_rule") or "",
+    }
+
+
+def _classes(audit: dict[str, Any]) -> list[dict[str, Any]]:
+    counts: dict[str, int] = audit["counts"]
+    most = max([1, *counts.values()])
+    names = sorted(counts, key=lambda name: (name != GOOD, name))
+    return [
+        {
+            "name": name,
+            "found": counts[name],
+            "bar": counts[name] / most,
+            "splits": [(audit["splits"].get(split) or {}).get(name, 0) for split in SPLITS],
+        }
+        for name in names
+    ]
+
+
+def _bars(sizes: dict[str, int]) -> list[dict[str, Any]]:
+    """Number of groups by their size; groups past ten are put together."""
+    merged: dict[str, int] = {}
+    for size in sorted(sizes, key=int):
+        name = size if int(size) <= 10 else "more"
+        merged[name] = merged.get(name, 0) + sizes[size]
+    most = max([1, *merged.values()])
+    return [{"size": name, "groups": count, "bar": count / most} for name, count in merged.items()]
+
+
+def _leak(leak: dict[str, Any]) -> list[dict[str, Any]]:
+    names = (("random_split_share", "a random split"), ("this_split_share", "this run's split"))
+    return [
+        {"name": name, "share": leak[key], "text": share(leak[key])} for key, name in names if leak.get(key) is not None
+    ]
+
+
+def _strip(records: RunRecords, rows: list[int]) -> dict[str, Any]:
+    samples = [records.store.samples[row] for row in rows]
+    group = samples[0].group
+    size = sum(sample.group == group for sample in records.store.samples)
+    shots = [
+        Shot(
+            uri=data_uri(records.store.images[row], side=128, quality=75),
+            side=128,
+            aspect=aspect_of(sample.width, sample.height),
+            alt=f"{sample.image} ({sample.defect})",
+            title=sample.defect,
+            file=sample.image,
+        )
+        for row, sample in zip(rows, samples, strict=True)
+    ]
+    splits = sorted({sample.split for sample in samples if sample.split})
+    return {"group": group, "size": counted(size, "image"), "split": ", ".join(splits), "shots": shots}

@@ -1,0 +1,197 @@
+"""The figures of the page: data in, SVG out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from ssl_defect.report.svg import COLOURS, SHAPES, Frame, axes, line, marker, picture, short, tag
+
+Pairs = Sequence[tuple[float, float]]
+UNIT = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart: points, the style class that draws it, and its name for the legend."""
+
+    xs: Sequence[float]
+    ys: Sequence[float]
+    style: str = "s0"
+    name: str = ""
+
+
+def curve(series: Series, labels: tuple[str, str], alt: str, marks: Pairs = (), chance: Pairs = ()) -> Markup:
+    """A curve in the unit square (ROC, PR, PRO) with the operating point and the line of chance."""
+    frame = Frame(UNIT, UNIT)
+    parts = [axes(frame, *labels)]
+    if chance:
+        parts.append(line(frame, [x for x, _ in chance], [y for _, y in chance], "chance"))
+    area = _area(frame, series)
+    parts += [area, line(frame, series.xs, series.ys, series.style)]
+    parts += [_mark(frame, x, y) for x, y in marks]
+    return picture(frame, parts, alt)
+
+
+def _area(frame: Frame, series: Series) -> Markup:
+    if not len(series.xs):
+        return Markup("")
+    points = "L".join(
+        f"{short(frame.across(x))} {short(frame.down(y))}" for x, y in zip(series.xs, series.ys, strict=True)
+    )
+    base = short(frame.down(0.0))
+    ends = f"V{base}H{short(frame.across(series.xs[0]))}z"
+    return tag("path", class_=f"area {series.style}", d=f"M{points}{ends}")
+
+
+def _mark(frame: Frame, x: float, y: float) -> Markup:
+    return tag("circle", class_="mark", cx=frame.across(x), cy=frame.down(y), r=5.5)
+
+
+def history(series: Sequence[Series], labels: tuple[str, str], alt: str, unit: bool = False) -> Markup:
+    """Lines over time with ranges taken from the data; `unit` bounds the upright axis to [0, 1]."""
+    xs = [x for one in series for x in one.xs]
+    ys = [y for one in series for y in one.ys]
+    low, high = _range(ys)
+    frame = Frame((min(xs), max(*xs, min(xs) + 1)), (max(low, 0.0), min(high, 1.0)) if unit else (low, high))
+    parts = [axes(frame, *labels)]
+    for one in series:
+        parts.append(line(frame, one.xs, one.ys, one.style))
+        if len(one.xs) == 1:
+            parts.append(_dots(frame, one))
+    return picture(frame, parts, alt)
+
+
+def _dots(frame: Frame, series: Series) -> Markup:
+    places = zip(series.xs, series.ys, strict=True)
+    data = "".join(marker("circle", frame.across(x), frame.down(y), 3.5) for x, y in places)
+    return tag("path", class_=f"dots {series.style}", d=data)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    pad = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - pad, high + pad
+
+
+def scatter(points: Sequence[Sequence[tuple[float, float]]], rings: Pairs, alt: str) -> Markup:
+    """One cloud of points per class, told apart by colour and shape, and a ring around each of `rings`."""
+    xs = [x for cloud in points for x, _ in cloud]
+    ys = [y for cloud in points for _, y in cloud]
+    frame = Frame(_range(xs), _range(ys), left=8, right=8, top=8, bottom=8, height=330)
+    radius = 2.4 if len(xs) > 600 else 3.2
+    parts = [tag("rect", class_="panel", x=1, y=1, width=frame.width - 2, height=frame.height - 2, rx=6)]
+    for index, cloud in enumerate(points):
+        shape = SHAPES[index % len(SHAPES)]
+        data = "".join(marker(shape, frame.across(x), frame.down(y), radius) for x, y in cloud)
+        parts.append(tag("path", class_=f"dots s{index % COLOURS} {shape}", d=data))
+    data = "".join(marker("circle", frame.across(x), frame.down(y), radius + 2.2) for x, y in rings)
+    parts.append(tag("path", class_="ring", d=data))
+    return picture(frame, parts, alt, "scatter")
+
+
+def score_bars(good: Sequence[float], bad: Sequence[float], threshold: float | None, alt: str) -> Markup:
+    """Scores in [0, 1] in 40 bins: good parts upwards, defective ones downwards, the threshold across.
+
+    Heights are square roots of counts, so that a lone escape among hundreds stays visible.
+    """
+    counts = [np.histogram(np.clip(scores, 0, 1), bins=40, range=UNIT)[0] for scores in (good, bad)]
+    top = max(1.0, float(np.sqrt(np.max(counts))))
+    frame = Frame(UNIT, (-1.0, 1.0), width=780, height=230, left=16, right=16, bottom=40)
+    zero = frame.down(0.0)
+    parts = []
+    for style, sign, heights in (("good", 1, counts[0]), ("bad", -1, counts[1])):
+        for number in np.flatnonzero(heights):
+            end = frame.down(sign * float(np.sqrt(heights[number])) / top)
+            x = frame.across(number / 40) + 1
+            width = frame.across(1 / 40) - frame.across(0) - 2
+            parts.append(
+                tag("rect", class_=f"bar {style}", x=x, y=min(zero, end), width=width, height=abs(end - zero), rx=1.5)
+            )
+    parts.append(tag("path", class_="axis", d=f"M{short(frame.left)} {short(zero)}H{short(frame.width - frame.right)}"))
+    parts += [_score_labels(frame), _threshold(frame, threshold)]
+    return picture(frame, parts, alt, "wide")
+
+
+def _score_labels(frame: Frame) -> Markup:
+    bottom = frame.height - frame.bottom
+    parts = [
+        tag("text", f"{value:g}", x=frame.across(value), y=bottom + 16, text_anchor="middle")
+        for value in (0, 0.2, 0.4, 0.6, 0.8, 1)
+    ]
+    parts.append(
+        tag("text", "score: higher is more defective", class_="name", x=390, y=bottom + 34, text_anchor="middle")
+    )
+    return Markup("").join(parts)
+
+
+def _threshold(frame: Frame, threshold: float | None) -> Markup:
+    if threshold is None:
+        return Markup("")
+    x = frame.across(min(max(threshold, 0.0), 1.0))
+    rule = tag("path", class_="threshold", d=f"M{short(x)} {short(frame.top)}V{short(frame.height - frame.bottom)}")
+    side, move = ("start", 6) if threshold < 0.6 else ("end", -6)
+    return rule + tag("text", f"threshold {threshold:.3f}", class_="name", x=x + move, y=24, text_anchor=side)
+
+
+def interval_dots(rows: Sequence[tuple[str, float, float | None, float | None]], name: str, alt: str) -> Markup:
+    """A dot with its whiskers per row `(label, value, low, high)`, all in [0, 1]."""
+    floor = min(0.5, *(low if low is not None else value for _, value, low, _ in rows))
+    floor = np.floor(floor * 10) / 10
+    frame = Frame((float(floor), 1.0), (0, len(rows)), width=780, height=58 + 28 * len(rows), left=190, top=8)
+    parts = []
+    for value in np.arange(round(floor * 10), 11) / 10:
+        x = short(frame.across(float(value)))
+        parts.append(tag("path", class_="grid", d=f"M{x} 8V{short(frame.height - frame.bottom)}"))
+        parts.append(tag("text", f"{value:.1f}", x=x, y=frame.height - frame.bottom + 16, text_anchor="middle"))
+    for number, (label, value, low, high) in enumerate(rows):
+        y = frame.down(len(rows) - number - 0.5)
+        parts.append(tag("text", _cut(label), class_="name", x=178, y=y + 4, text_anchor="end"))
+        if low is not None and high is not None:
+            parts.append(
+                tag("path", class_="whisker", d=f"M{short(frame.across(low))} {short(y)}H{short(frame.across(high))}")
+            )
+        parts.append(tag("circle", class_="dot", cx=frame.across(value), cy=y, r=5))
+    parts.append(tag("text", name, class_="name", x=478, y=frame.height - 6, text_anchor="middle"))
+    return picture(frame, parts, alt, "wide")
+
+
+def _cut(text: str, limit: int = 24) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def waffle(share: float, style: str, alt: str) -> Markup:
+    """A hundred squares, `share` of them (rounded, but never to none or all by rounding) in `style`."""
+    filled = round(100 * share)
+    if 0 < share < 1:
+        filled = min(max(filled, 1), 99)
+    frame = Frame(UNIT, UNIT, width=118, height=118)
+    parts = [
+        tag(
+            "rect",
+            class_=f"bar {style}" if number < filled else "bar none",
+            x=1 + 11.7 * (number % 10),
+            y=1 + 11.7 * (number // 10),
+            width=9.6,
+            height=9.6,
+            rx=2,
+        )
+        for number in range(100)
+    ]
+    return picture(frame, parts, alt, "waffle")
+
+
+def gauge(value: float, low: float | None, high: float | None, floor: float = 0.0) -> Markup:
+    """A thin bar from `floor` to 1 with the interval as a band and the value as a tick; decoration beside its text."""
+    frame = Frame((floor, 1.0), UNIT, width=200, height=14, left=2, right=2)
+    value, low, high = (floor if end is None else max(end, floor) for end in (value, low, high))
+    start, end = frame.across(low), frame.across(high)
+    parts = [
+        tag("rect", class_="bar none", x=0, y=4, width=200, height=6, rx=3),
+        tag("rect", class_="band", x=start, y=2, width=max(end - start, 1), height=10, rx=3),
+        tag("rect", class_="tick", x=frame.across(value) - 1.5, y=0, width=3, height=14, rx=1.5),
+    ]
+    return tag("svg", Markup("").join(parts), class_="gauge", viewBox="0 0 200 14", aria_hidden="true")

@@ -1,0 +1,124 @@
+"""Everything one needs to believe the numbers and to make them again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssl_defect.artifacts import Record
+from ssl_defect.config import dump_yaml
+from ssl_defect.console import minutes
+from ssl_defect.report.records import STAGES, RunRecords
+from ssl_defect.report.verdict import method_name
+
+# Words for the sources whose pictures come with conditions or wish to be cited.
+LICENCES = {
+    "elpv": (
+        "The pictures are the elpv dataset of solar cells, licensed CC BY-NC-SA 4.0: no commercial use, and pages "
+        "that show them, as this one does, are shared under the same licence. Cite Buerhop-Lutz et al., A benchmark "
+        "for visual identification of defective solar cells in electroluminescence imagery, EU PVSEC 2018, and "
+        "Deitsch et al., Automatic classification of defective photovoltaic module cells in electroluminescence "
+        "images, Solar Energy 185, 2019."
+    ),
+    "magnetic_tile": (
+        "The pictures are the Magnetic Tile surface defects; no licence is stated, the authors welcome use with a "
+        "citation: Huang, Qiu, Yuan, Surface defect saliency of magnetic tile, The Visual Computer, 2020."
+    ),
+    "mvtec": (
+        "If these are pictures of MVTec AD: they are licensed CC BY-NC-SA 4.0 (no commercial use). Cite Bergmann, "
+        "Fauser, Sattlegger, Steger, MVTec AD, CVPR 2019. Other sets in the same layout have terms of their own."
+    ),
+    "synthetic": "The pictures are generated; nothing on this page was photographed.",
+}
+
+
+def section(records: RunRecords) -> dict[str, Any]:
+    """Recipe, split, seeds, threshold, machine, versions and time."""
+    return {
+        "facts": [(name, text) for name, text in _facts(records) if text],
+        "stages": [_stage(name, records.stages.get(name)) for name in STAGES],
+        "machine": _machine(records),
+        "versions": _versions(records),
+        "command": _command(records),
+        "recipe": dump_yaml(records.recipe),
+        "licence": LICENCES.get(records.recipe.data.source, ""),
+    }
+
+
+def _facts(records: RunRecords) -> list[tuple[str, str]]:
+    protocol, threshold = records.metrics["protocol"], records.metrics["threshold"]
+    bootstrap, recipe = records.metrics["interval"], records.recipe
+    budget = protocol.get("labels_per_class")
+    pixel, unit = threshold.get("pixel"), bootstrap["unit"]
+    return [
+        ("Protocol", f"{protocol['name']}, split by {protocol['split']}"),
+        ("Split digest", str(protocol["split_digest"])),
+        ("Seeds", f"recipe {recipe.seed}, split {recipe.data.split_seed}"),
+        ("Task", f"{protocol['task']} on {recipe.model.backbone}"),
+        (
+            "Pretraining",
+            f"{method_name(records.pretrain['method'])}, from {records.pretrain.get('origin') or 'random'}",
+        ),
+        ("Labels", "all training images" if budget is None else f"{budget} per class"),
+        ("Resolution", f"{protocol['image_size']} x {protocol['image_size']} pixels"),
+        ("Mask rule", str(protocol.get("mask_rule") or "")),
+        ("Threshold", _threshold(threshold)),
+        ("Pixel threshold", "" if pixel is None else f"{pixel:.4f}"),
+        ("Intervals", f"{100 * bootstrap['level']:g}%, {bootstrap['method']}, {bootstrap['draws']:,} draws by {unit}"),
+        (
+            "Precision",
+            f"pretraining {records.pretrain.get('precision', '–')}, fine-tuning {records.finetune['precision']}",
+        ),
+        ("Speed", _speed(records.metrics.get("ms_per_image"))),
+    ]
+
+
+def _threshold(threshold: dict[str, Any]) -> str:
+    if threshold["value"] is None:
+        return "none could be chosen"
+    return f"{threshold['value']:.4f}: {threshold['rule']}"
+
+
+def _speed(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.1f} ms per image at evaluation"
+
+
+def _stage(name: str, record: Record | None) -> dict[str, str]:
+    if record is None:
+        return {"name": name, "time": "–", "memory": "–", "made": "no record: the stage was called from Python"}
+    return {
+        "name": name,
+        "time": minutes(record.seconds),
+        "memory": f"{record.peak_memory_mb:,.0f} MB",
+        "made": f"taken over from {record.taken_from}" if record.taken_from else record.created,
+    }
+
+
+def _whole(records: RunRecords) -> list[Record]:
+    return [record for stage in reversed(STAGES) if (record := records.stages.get(stage))]
+
+
+def _machine(records: RunRecords) -> list[str]:
+    lines = []
+    for record in _whole(records):
+        facts = record.machine
+        extra = [str(value) for key, value in facts.items() if key not in {"processor", "cores", "system"} and value]
+        line = ", ".join(
+            [f"{facts.get('processor', '?')}, {facts.get('cores', '?')} cores, {facts.get('system', '?')}", *extra]
+        )
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+def _versions(records: RunRecords) -> list[tuple[str, str]]:
+    found: dict[str, list[str]] = {}
+    for record in _whole(records):
+        for name, version in record.versions.items():
+            if version not in found.setdefault(name, []):
+                found[name].append(version)
+    return [(name, ", ".join(values)) for name, values in found.items()]
+
+
+def _command(records: RunRecords) -> str:
+    made = next((record.command for record in _whole(records) if record.command), "")
+    return made or f"ssl-defect run {records.recipe.name}.yaml"

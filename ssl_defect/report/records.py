@@ -1,0 +1,184 @@
+"""What the earlier stages left in a run's folder, read once; the page is a function of this and the recipe."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_defect.artifacts import Record, read_json, read_record
+from ssl_defect.config import Recipe
+from ssl_defect.data.store import AUDIT, Store, open_store
+from ssl_defect.errors import UserError
+
+STAGES = ("prepare", "pretrain", "finetune", "evaluate")
+DEFECTIVE = "defective"
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A row of predictions.csv: one validation or test image.
+
+    Attributes:
+        row: its row in samples.csv, images.npy and masks.npy.
+        score: in [0, 1], higher is more defective.
+        verdict: `good` or `defective` at the threshold.
+        area_true, area_predicted: share of defective pixels in [0, 1]; None without masks.
+    """
+
+    image: str
+    row: int
+    split: str
+    group: int
+    label: int
+    defect: str
+    score: float
+    verdict: str
+    correct: bool
+    predicted_class: str
+    area_true: float | None
+    area_predicted: float | None
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """All records of a run. Optional ones are None where the run has none.
+
+    Attributes:
+        predictions: the test images only, in the order of predictions.csv.
+        maps: uint8 (n_test, S, S), probability * 255, in the order of `predictions`.
+        gradcam: row -> uint8 (S, S).
+        views: uint8 (n, rows, S, S, 3), pictures of the pretraining.
+    """
+
+    recipe: Recipe
+    store: Store
+    audit: dict[str, Any]
+    pretrain: dict[str, Any]
+    finetune: dict[str, Any]
+    metrics: dict[str, Any]
+    curves: dict[str, Any]
+    predictions: list[Prediction]
+    pretrain_history: list[dict[str, float | None]] = field(default_factory=list)
+    finetune_history: list[dict[str, float | None]] = field(default_factory=list)
+    embeddings: list[dict[str, str]] | None = None
+    maps: Bytes | None = None
+    gradcam: dict[int, Bytes] = field(default_factory=dict)
+    views: Bytes | None = None
+    stages: dict[str, Record | None] = field(default_factory=dict)
+
+
+def read_run(recipe: Recipe, run: Path) -> RunRecords:
+    """Read every record of a run.
+
+    Raises:
+        UserError: a record that every run has is missing or damaged, or an optional one is damaged.
+    """
+    evaluate = run / "evaluate"
+    embeddings = evaluate / "embeddings.csv"
+    predictions = [row for row in _predictions(evaluate / "predictions.csv") if row.split == "test"]
+    return RunRecords(
+        recipe=recipe,
+        store=open_store(run / "prepare"),
+        audit=read_json(run / "prepare" / AUDIT),
+        pretrain=read_json(run / "pretrain" / "pretrain.json"),
+        finetune=read_json(run / "finetune" / "finetune.json"),
+        metrics=read_json(evaluate / "metrics.json"),
+        curves=read_json(evaluate / "curves.json"),
+        predictions=predictions,
+        pretrain_history=_history(run / "pretrain" / "history.csv"),
+        finetune_history=_history(run / "finetune" / "history.csv"),
+        embeddings=_rows(embeddings) if embeddings.exists() else None,
+        maps=_maps(evaluate / "maps.npy", len(predictions)),
+        gradcam=_gradcam(evaluate / "gradcam.npz"),
+        views=_arrays(run / "pretrain" / "pictures.npz").get("views"),
+        stages={stage: read_record(run / stage) for stage in STAGES},
+    )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; run `ssl-defect {path.parent.name}` first") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UserError:
+    stage = path.parent.name
+    return UserError(f"{path}: damaged; delete the folder {stage} and run `ssl-defect {stage}` again")
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None
+
+
+def _predictions(path: Path) -> list[Prediction]:
+    rows = _rows(path)
+    try:
+        return [_prediction(row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path) from error
+
+
+def _prediction(row: dict[str, str]) -> Prediction:
+    return Prediction(
+        image=row["image"],
+        row=int(row["row"]),
+        split=row["split"],
+        group=int(row["group"]),
+        label=int(row["label"]),
+        defect=row["defect"],
+        score=float(row["score"]),
+        verdict=row["verdict"],
+        correct=row["correct"] in {"1", "True", "true"},
+        predicted_class=row.get("predicted_class", ""),
+        area_true=_number(row.get("area_true")),
+        area_predicted=_number(row.get("area_predicted")),
+    )
+
+
+def _history(path: Path) -> list[dict[str, float | None]]:
+    if not path.exists():
+        return []
+    try:
+        return [{key: _number(value) for key, value in row.items()} for row in _rows(path)]
+    except (TypeError, ValueError) as error:
+        raise _damaged(path) from error
+
+
+def _maps(path: Path, count: int) -> Bytes | None:
+    if not path.exists():
+        return None
+    try:
+        maps: Bytes = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise _damaged(path) from error
+    if maps.ndim != 3 or len(maps) != count:
+        raise _damaged(path)
+    return maps
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays.items())
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise _damaged(path) from error
+
+
+def _gradcam(path: Path) -> dict[int, Bytes]:
+    arrays = _arrays(path)
+    if not {"rows", "cam"} <= arrays.keys():
+        return {}
+    return {int(row): cam for row, cam in zip(arrays["rows"], arrays["cam"], strict=True)}

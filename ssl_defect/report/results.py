@@ -1,0 +1,186 @@
+"""Tables and curves of the test metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from ssl_defect.report.figures import Series, curve, interval_dots, score_bars
+from ssl_defect.report.numbers import hooked, metric, share
+from ssl_defect.report.records import DEFECTIVE, RunRecords
+
+NAMES = {
+    "auroc": "AUROC",
+    "ap": "Average precision",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "iou": "IoU",
+    "dice": "Dice",
+    "aupro": "AUPRO",
+}
+MEANINGS = {
+    "auroc": "chance that a defective one scores above a good one",
+    "ap": "area under the precision-recall curve",
+    "precision": "share of the alarms that are real",
+    "recall": "share of the defective ones found",
+    "f1": "harmonic mean of precision and recall",
+    "accuracy": "share of right verdicts",
+    "iou": "overlap of drawn and predicted defect over their union",
+    "dice": "twice the overlap over the sum of both areas",
+}
+
+
+def section(records: RunRecords) -> dict[str, Any]:
+    """Everything that the results show."""
+    metrics = records.metrics
+    return {
+        "image": _rows(metrics["image"], "image"),
+        "pixel": _rows(metrics["pixel"], "pixel") if metrics.get("pixel") else [],
+        "why_no_pixel": _why_no_pixel(metrics),
+        "aupro_limit": (metrics.get("pixel") or {}).get("aupro_limit"),
+        "classes": _classes(metrics),
+        "class_figure": _class_figure(metrics),
+        "scores": _scores(records),
+        "curves": _curves(records),
+        "confusion": _confusion(metrics),
+        "class_confusion": _class_confusion(metrics.get("class_confusion")),
+    }
+
+
+def _rows(block: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "meaning": MEANINGS.get(key, ""), "cell": metric(f"{path}.{key}", block[key])}
+        for key, name in NAMES.items()
+        if key in block
+    ]
+
+
+def _why_no_pixel(metrics: dict[str, Any]) -> str:
+    if metrics["protocol"]["task"] == "segmentation":
+        return "No pixel metrics: the test images have no usable masks."
+    return "No pixel metrics: a classification detector gives a score per image, no map."
+
+
+def _classes(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for name, facts in (metrics.get("classes") or {}).items():
+        path, pixel = f"classes.{name}", facts.get("pixel") or {}
+        found.append(
+            {
+                "name": name,
+                "images": hooked(f"{path}.images", facts["images"], f"{facts['images']:,}"),
+                "cells": [metric(f"{path}.image.{key}", facts["image"].get(key)) for key in ("auroc", "ap", "recall")],
+                "pixel": [metric(f"{path}.pixel.{key}", pixel.get(key)) for key in ("aupro", "iou")],
+            }
+        )
+    return found
+
+
+def _class_figure(metrics: dict[str, Any]) -> Markup:
+    rows = []
+    blocks = [("all defects", metrics["image"])]
+    blocks += [(name, facts["image"]) for name, facts in (metrics.get("classes") or {}).items()]
+    for name, block in blocks:
+        entry = block["auroc"]
+        if entry["value"] is not None:
+            rows.append((name, entry["value"], entry["low"], entry["high"]))
+    if len(rows) < 3:
+        return Markup("")
+    return interval_dots(rows, "AUROC against all good images", "AUROC with its interval for each defect class")
+
+
+def _scores(records: RunRecords) -> Markup:
+    good = [one.score for one in records.predictions if one.label == 0]
+    bad = [one.score for one in records.predictions if one.label == 1]
+    alt = (
+        f"Scores of {len(good)} good images (upwards) and {len(bad)} defective images (downwards) with the threshold; "
+        "the confusion matrix gives the counts on each side"
+    )
+    return score_bars(good, bad, records.metrics["threshold"]["value"], alt)
+
+
+def _curves(records: RunRecords) -> list[dict[str, Any]]:
+    curves, metrics = records.curves, records.metrics
+    image, cells = metrics["image"], metrics["image"]["confusion"]
+    good, bad = cells["tn"] + cells["fp"], cells["tp"] + cells["fn"]
+    roc_mark = [(cells["fp"] / good, cells["tp"] / bad)] if good and bad else []
+    alarms = cells["tp"] + cells["fp"]
+    pr_mark = [(cells["tp"] / bad, cells["tp"] / alarms)] if bad and alarms else []
+    floor = bad / (good + bad) if good + bad else 0.0
+    found = [
+        _curve(curves, "roc", ("fpr", "tpr"), (roc_mark, [(0, 0), (1, 1)]), image["auroc"]),
+        _curve(curves, "pr", ("recall", "precision"), (pr_mark, [(0, floor), (1, floor)]), image["ap"]),
+    ]
+    if pixel := metrics.get("pixel"):
+        found += [
+            _curve(curves, "pixel_roc", ("fpr", "tpr"), ([], [(0, 0), (1, 1)]), pixel["auroc"]),
+            _curve(curves, "pixel_pr", ("recall", "precision"), ([], []), pixel["ap"]),
+            _curve(curves, "pro", ("fpr", "pro"), ([], []), pixel["aupro"]),
+        ]
+    return [one for one in found if one]
+
+
+TITLES = {
+    "roc": ("ROC", "false-positive rate", "true-positive rate"),
+    "pr": ("Precision-recall", "recall", "precision"),
+    "pixel_roc": ("ROC of pixels", "false-positive rate", "true-positive rate"),
+    "pixel_pr": ("Precision-recall of pixels", "recall", "precision"),
+    "pro": ("Per-region overlap", "false-positive rate of pixels", "mean overlap of regions"),
+}
+
+
+def _curve(
+    curves: dict[str, Any], key: str, axes: tuple[str, str], marks: tuple[Any, Any], entry: dict[str, Any]
+) -> dict[str, Any] | None:
+    data = curves.get(key)
+    if not data or not data[axes[0]]:
+        return None
+    title, xlabel, ylabel = TITLES[key]
+    value = "" if entry["value"] is None else f", area {entry['value']:.3f}"
+    alt = f"{title} curve{value}: {ylabel} against {xlabel}"
+    series = Series(data[axes[0]], data[axes[1]], "s0")
+    return {"title": title, "figure": curve(series, (xlabel, ylabel), alt, *marks), "marked": bool(marks[0])}
+
+
+def _confusion(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    cells = metrics["image"]["confusion"]
+    rows = []
+    for truth, keys in (("good", ("tn", "fp")), (DEFECTIVE, ("fn", "tp"))):
+        total = sum(cells[key] for key in keys)
+        rows.append(
+            {
+                "truth": truth,
+                "cells": [
+                    {
+                        "count": hooked(f"image.confusion.{key}", cells[key], f"{cells[key]:,}"),
+                        "share": cells[key] / total if total else 0.0,
+                        "text": share(cells[key] / total) if total else "",
+                        "right": key in {"tn", "tp"},
+                    }
+                    for key in keys
+                ],
+            }
+        )
+    return rows
+
+
+def _class_confusion(block: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not block or len(block["classes"]) < 3:
+        return None
+    rows = []
+    for row, (name, counts) in enumerate(zip(block["classes"], block["matrix"], strict=True)):
+        total = sum(counts)
+        cells = [
+            {
+                "count": hooked(f"class_confusion.matrix.{row}.{column}", count, f"{count:,}"),
+                "share": count / total if total else 0.0,
+                "text": share(count / total) if total else "",
+                "right": row == column,
+            }
+            for column, count in enumerate(counts)
+        ]
+        rows.append({"truth": name, "cells": cells})
+    return {"classes": block["classes"], "rows": rows}

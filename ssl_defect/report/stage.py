@@ -1,0 +1,91 @@
+"""report: the records of a run to one self-contained page. The same records give the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ssl_defect.artifacts import atomic
+from ssl_defect.config import Recipe
+from ssl_defect.report import audit, learning, mistakes, protocol, results, verdict
+from ssl_defect.report.numbers import counted, share, shown
+from ssl_defect.report.records import RunRecords, read_run
+
+HERE = Path(__file__).parent
+PAGE = "index.html"
+
+# The page in its order: anchor, heading, and what fills `parts/<anchor>.html.j2`.
+SECTIONS: tuple[tuple[str, str, Callable[[RunRecords], dict[str, Any]]], ...] = (
+    ("verdict", "Verdict", verdict.section),
+    ("results", "Results", results.section),
+    ("mistakes", "Mistakes", mistakes.section),
+    ("data", "Data", audit.section),
+    ("embeddings", "Embeddings", learning.embeddings),
+    ("learning", "Learning", learning.section),
+    ("protocol", "Protocol", protocol.section),
+)
+
+
+def report(recipe: Recipe, run: Path, out: Path) -> None:
+    """Write `out/index.html` from `run/{prepare,pretrain,finetune,evaluate}`.
+
+    Raises:
+        UserError: a record that every run has is missing or damaged.
+    """
+    html = render(read_run(recipe, run))
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic(out / PAGE) as temporary:
+        temporary.write_text(html, encoding="utf-8", newline="\n")
+
+
+def render(records: RunRecords) -> str:
+    """The page as a function of its records: no clock, no network, no chance."""
+    recipe = records.recipe
+    style, script = _source("style.css.j2"), _source("script.js")
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=recipe.report.title or recipe.name,
+            recipe=recipe,
+            style=Markup(style),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            method=verdict.method_name(records.pretrain["method"]),
+            metrics=records.metrics,
+            level=verdict.level_name(records.metrics),
+            sections=[(anchor, heading, fill(records)) for anchor, heading, fill in SECTIONS],
+        )
+    )
+
+
+def template_digest() -> str:
+    """SHA-256 (16 hex digits) over templates, style and script, for the stage's fingerprint."""
+    whole = hashlib.sha256()
+    for path in sorted([*HERE.rglob("*.j2"), *HERE.rglob("*.js")]):
+        whole.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()[:16]
+
+
+def _source(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8").strip()
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(share=share, shown=shown, counted=counted)
+    return environment
