@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +32,7 @@ class Spec:
         channels: 1 for grey pictures, 3 for colour.
         classes: names of what it tells apart, `good` first.
         options: settings of the task; the head takes its own from them.
+        white: value of white in 16-bit pictures.
     """
 
     task: str
@@ -40,16 +41,36 @@ class Spec:
     channels: int
     classes: list[str]
     options: dict[str, Any] = field(default_factory=dict)
+    white: int = 65535
 
 
 class Detector(nn.Module):
-    """Encoder and head. `spec` tells what it was built from."""
+    """Encoder and head.
+
+    Attributes:
+        spec: what it was built from.
+        still: what keeps its statistics and drops nothing in train mode: the whole `encoder`, its `batch norm`, or
+            `nothing`.
+    """
+
+    still: Literal["encoder", "batch norm", "nothing"] = "nothing"
 
     def __init__(self, encoder: Encoder, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
         self.encoder = encoder
         self.head = HEADS[spec.task](encoder, spec.classes, spec.options)
+
+    def train(self, mode: bool = True) -> Detector:
+        """Set train or eval mode, except for what is `still`."""
+        super().train(mode)
+        if self.still == "encoder":
+            self.encoder.eval()
+        elif self.still == "batch norm":
+            for module in self.encoder.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Pictures (B, C, S, S) in [0, 1] -> "logits": (B, K) for classification, (B, 1, S, S) for segmentation."""

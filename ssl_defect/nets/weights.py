@@ -109,9 +109,13 @@ def _load_imagenet(encoder: Encoder) -> str:
 
 
 def _check_hub(encoder: Encoder) -> None:
-    """Fail at once where the weights are not cached and the hub cannot be reached: its client would try for a minute."""
-    cached = try_to_load_from_cache(encoder.body.pretrained_cfg.get("hf_hub_id") or "", "model.safetensors")
-    if isinstance(cached, str) or urllib.request.getproxies():
+    """Fail at once where nothing is cached and the hub does not answer; its client would try for a minute."""
+    identity = encoder.body.pretrained_cfg.get("hf_hub_id")
+    if (
+        not identity
+        or isinstance(try_to_load_from_cache(identity, "model.safetensors"), str)
+        or urllib.request.getproxies()
+    ):
         return
     host = urllib.parse.urlsplit(ENDPOINT).hostname or ""
     socket.create_connection((host, 443), timeout=10).close()
