@@ -22,28 +22,37 @@ class ArrayWriter:
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path, self.shape, self.rows = path, shape, 0
-        self._file = path.open("wb")
-        self._file.write(bytes(HEADER))
+        # Unbuffered: a buffer that cannot be written would raise once more, later, when it is let go.
+        self._file = path.open("wb", buffering=0)
+        self._file.seek(HEADER)
 
     def append(self, row: Rows) -> None:
         """Write one row, uint8 of `shape`."""
         assert row.shape == self.shape, (row.shape, self.shape)
         assert row.dtype == np.uint8, row.dtype
-        self._file.write(np.ascontiguousarray(row).tobytes())
+        self._write(np.ascontiguousarray(row).tobytes())
         self.rows += 1
 
     def finish(self) -> None:
         """Write the header, sync and close."""
-        with self._file as file:
-            file.seek(0)
-            file.write(_header((self.rows, *self.shape)))
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.seek(0)
+        self._write(_header((self.rows, *self.shape)))
+        os.fsync(self._file.fileno())
+        self.close()
 
     def discard(self) -> None:
         """Close and remove the file."""
-        self._file.close()
+        self.close()
         self.path.unlink()
+
+    def close(self) -> None:
+        """Close as it is: without `finish`, the file cannot be read as an array."""
+        self._file.close()
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
@@ -69,6 +78,10 @@ class PictureWriter:
     def finish(self) -> None:
         """Make the file whole."""
         self._writer.finish()
+
+    def close(self) -> None:
+        """Close as it is."""
+        self._writer.close()
 
     def _widen(self) -> None:
         narrow = self.path.with_suffix(".grey.npy")

@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def cache_images(root: Path, samples: list[Sample], settings: DataSettings, out:
     images = PictureWriter(out / IMAGES, settings.image_size)
     masks = ArrayWriter(out / MASKS, (settings.image_size, settings.image_size))
     cached = Cached()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), closing(images), closing(masks):
         warnings.simplefilter("ignore")  # decoders warn of what is checked here anyway
         results = _in_order(samples, lambda sample: decode_sample(root, sample, settings, masked), threads)
         for result in console.track(results, len(samples), "decoding"):
@@ -69,13 +70,13 @@ def cache_images(root: Path, samples: list[Sample], settings: DataSettings, out:
                 images.append(result.pixels, result.grey)
             if result.pixels is not None and masked:
                 masks.append(np.zeros(masks.shape, np.uint8) if result.mask is None else result.mask)
-    images.finish()
-    cached.channels = images.channels
-    cached.masks = any(sample.mask for sample in cached.samples)
-    if cached.masks:
-        masks.finish()
-    else:
-        masks.discard()
+        images.finish()
+        cached.channels = images.channels
+        cached.masks = any(sample.mask for sample in cached.samples)
+        if cached.masks:
+            masks.finish()
+        else:
+            masks.discard()
     return cached
 
 
