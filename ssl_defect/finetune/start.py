@@ -1,0 +1,53 @@
+"""What fine-tuning starts from: a detector around the pretrained encoder, and what of it may learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from ssl_defect.config import FinetuneSettings
+from ssl_defect.console import say
+from ssl_defect.nets.backbones import build_encoder
+from ssl_defect.nets.detector import Detector, Spec
+from ssl_defect.nets.weights import load_encoder_file, read_extra
+
+
+def build_detector(spec: Spec, encoder_file: Path) -> tuple[Detector, dict[str, str]]:
+    """A detector that starts from the encoder file, and that file's metadata; the rest comes from torch's seed.
+
+    Raises:
+        UserError: the file is damaged, or holds another backbone.
+    """
+    detector = Detector(build_encoder(spec.backbone, spec.image_size), spec)
+    meta = load_encoder_file(detector.encoder, encoder_file)
+    for part in load_parts(detector.head, encoder_file):
+        say(f"finetune: the {part} starts from {encoder_file.name} as well")
+    return detector, meta
+
+
+def load_parts(head: nn.Module, file: Path) -> list[str]:
+    """Load into the head's parts (such as `decoder`) what the encoder file holds under their names; return these.
+
+    A part is taken only whole: with all its names and shapes.
+    """
+    taken = []
+    for part, module in head.named_children():
+        state, stored = module.state_dict(), read_extra(file, f"{part}.")
+        if state and all(name in stored and stored[name].shape == value.shape for name, value in state.items()):
+            module.load_state_dict({name: stored[name] for name in state})
+            taken.append(part)
+    return taken
+
+
+def freeze(detector: Detector, settings: FinetuneSettings, trained: bool) -> None:
+    """Keep still what shall not learn: the whole encoder at a rate of 0, or the statistics of its BatchNorm.
+
+    Args:
+        trained: the encoder was pretrained; a random one has no statistics worth keeping.
+    """
+    if settings.encoder_learning_rate == 0:
+        detector.encoder.requires_grad_(False)
+        detector.still = "encoder"
+    elif settings.batch_norm == "frozen" or (settings.batch_norm == "auto" and trained):
+        detector.still = "batch norm"

@@ -1,0 +1,151 @@
+"""The fine-tuning run: the loop, the looks at the validation images, early stopping, the best detector kept."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import nn
+
+from ssl_defect.artifacts import atomic, digest, file_digest
+from ssl_defect.config import Recipe
+from ssl_defect.console import minutes, say
+from ssl_defect.data.store import Store
+from ssl_defect.finetune.sampling import BalancedBatches, Rows
+from ssl_defect.finetune.task import Batch, Task, Validation
+from ssl_defect.nets.detector import save_detector
+from ssl_defect.train.batches import Batches
+from ssl_defect.train.loop import Interval, Plan, fit
+from ssl_defect.train.optim import make_adamw, warmup_cosine
+
+MODEL = "model.safetensors"
+HISTORY = "history.csv"
+CHECKPOINT = "checkpoint.pt"
+VALIDATION_BATCH = 64  # images; changes nothing but the memory
+
+
+@dataclass(frozen=True)
+class Work:
+    """One fine-tuning: what learns, from which rows, starting from which encoder (`meta`: what it is), to where."""
+
+    recipe: Recipe
+    store: Store
+    task: Task
+    rows: Rows
+    encoder_file: Path
+    meta: dict[str, str]
+    out: Path
+
+
+def train(work: Work, fabric: Fabric) -> dict[str, Any]:
+    """Train until the last step, or until `patience` looks brought nothing better.
+
+    Returns:
+        "history" (a row per look), "best" (step, metric, value, loss), "since_best" (looks), "seconds".
+    """
+    settings, task = work.recipe.finetune, work.task
+    rates: list[tuple[nn.Module, float]] = [
+        (task.detector.encoder, settings.encoder_learning_rate),
+        (task.detector.head, settings.learning_rate),
+    ]
+    schedule = warmup_cosine(settings.warmup)
+    plan = Plan(
+        settings.steps,
+        settings.eval_every,
+        schedule,
+        clip_norm=settings.clip_norm,
+        seed=work.recipe.seed,
+        identity=digest([settings.model_dump(), work.recipe.seed, work.rows.tolist(), file_digest(work.encoder_file)]),
+        unit="look",
+    )
+    looks, state = Looks(work, fabric), dict[str, Any]()
+    optimizer = make_adamw(rates, settings.weight_decay)
+    for interval in fit(task, make_batches(work, fabric), optimizer, plan, fabric, work.out / CHECKPOINT):
+        state = interval.state
+        if interval.logs:
+            looks.take(interval, settings.learning_rate * schedule((interval.step - 1) / interval.steps))
+        if state.get("since_best", 0) >= settings.patience:
+            say(f"finetune: stopped at step {interval.step}: nothing better in {settings.patience} looks")
+            break
+    return state
+
+
+def make_batches(work: Work, fabric: Fabric) -> Batches:
+    """The batches to train on, drawn as `finetune.sampling` says."""
+    settings = work.recipe.finetune
+    kind = BalancedBatches if settings.sampling == "balanced" else Batches
+    return kind(
+        work.store,
+        work.rows,
+        settings.batch_size,
+        work.recipe.seed,
+        fabric.device,
+        targets=work.task.targets(work.store, work.task.views),
+        masks=work.store.masks is not None,
+        rank=fabric.global_rank,
+        processes=fabric.world_size,
+    )
+
+
+class Looks:
+    """Looks at the validation images during training; the best detector so far is written to `model.safetensors`."""
+
+    def __init__(self, work: Work, fabric: Fabric) -> None:
+        self.work, self.fabric = work, fabric
+        self.rows: NDArray[Any] = work.store.rows("val")
+        targets = work.task.targets(work.store, work.task.views)
+        masks = work.store.masks is not None
+        self.source = Batches(work.store, self.rows, VALIDATION_BATCH, 0, fabric.device, targets=targets, masks=masks)
+
+    def take(self, interval: Interval, rate: float) -> None:
+        """Validate, note it in the interval's state, keep the detector where it is the best so far."""
+        start, state = time.monotonic(), interval.state
+        found = self._validate()
+        parts = {name: value for name, value in interval.logs.items() if name != "gradient_norm"}
+        row = {"step": interval.step, **parts, "learning_rate": rate, "validation": found.value}
+        state["history"] = [*state.get("history", []), row]
+        best = state.get("best")
+        better = best is None or found.rank > (best["value"], -best["loss"])
+        if better:
+            state["best"] = {"step": interval.step, "metric": found.metric, "value": found.value, "loss": found.loss}
+        state["since_best"] = 0 if better else state["since_best"] + 1
+        if self.fabric.is_global_zero:
+            if better:
+                save_detector(self.work.out / MODEL, self.work.task.detector, self.work.meta)
+            write_history(self.work.out / HISTORY, state["history"])
+        state["seconds"] = state.get("seconds", 0.0) + interval.seconds + time.monotonic() - start
+        self._say(interval, found, better)
+
+    @torch.no_grad()
+    def _validate(self) -> Validation:
+        self.work.task.eval()
+        with self.fabric.autocast():
+            return self.work.task.validation(self._batches())
+
+    def _batches(self) -> Iterator[Batch]:
+        for start in range(0, len(self.rows), VALIDATION_BATCH):
+            batch = self.source.gather(self.rows[start : start + VALIDATION_BATCH])
+            yield {name: value.to(self.fabric.device, non_blocking=True) for name, value in batch.items()}
+
+    @staticmethod
+    def _say(interval: Interval, found: Validation, better: bool) -> None:
+        left = interval.state["seconds"] / interval.step * (interval.steps - interval.step)
+        say(
+            f"finetune: step {interval.step}/{interval.steps}, loss {interval.logs['loss']:.4f}, validation "
+            f"{found.metric} {found.value:.4f}{' (best)' if better else ''}, at most {minutes(left)} left"
+        )
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write a CSV of step, loss, its parts, learning rate and validation: a row per look."""
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)

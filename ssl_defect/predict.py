@@ -1,0 +1,248 @@
+"""predict: scores, verdicts and overlays for new pictures, from a finished run alone."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssl_defect.artifacts import atomic, read_json, require
+from ssl_defect.config import ComputeSettings, load_recipe
+from ssl_defect.console import track
+from ssl_defect.data.images import Pixels, UnusableError, is_grey, load_picture, to_square
+from ssl_defect.data.sources.listing import images_in
+from ssl_defect.errors import UserError
+from ssl_defect.evaluate.gradcam import gradcam
+from ssl_defect.evaluate.inference import Runner
+from ssl_defect.nets.detector import Spec, load_detector
+
+COLUMNS = ("image", "score", "verdict", "area", "overlay", "note")
+BATCH = 32
+LONGEST_STEM = 200  # characters of an overlay's name, below every file system's limit
+EDGE = (255, 0, 255)  # colour of the contour: magenta stands out on metal as on the colours of the map
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run's detector, ready to be used, and its thresholds of an image's score and of a pixel's probability."""
+
+    runner: Runner
+    score: float
+    pixel: float
+
+    @property
+    def spec(self) -> Spec:
+        """What the detector was built from."""
+        return self.runner.detector.spec
+
+
+class Picture(NamedTuple):
+    """One picture as decoded and as the detector takes it; `pixels` is None where it could not be read."""
+
+    path: Path
+    pixels: Pixels | None
+    square: Pixels | None
+    note: str
+
+
+def predict(run: Path, images: Sequence[Path], out: Path, device: str = "auto") -> list[dict[str, Any]]:
+    """Judge pictures; write `predictions.csv` and `overlays/<name>.png`, at the pictures' own resolution, into `out`.
+
+    A row has image, score in [0, 1], verdict (good, defective or error), area (share of the pixels found defective;
+    empty for classification), overlay (relative to `out`) and note. Pictures with the same name get numbered overlays.
+
+    Args:
+        run: a run folder with finished stages finetune and evaluate; its raw pictures may be gone.
+        images: files, or folders that are searched whole.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Returns:
+        One row per picture, in the order given.
+
+    Raises:
+        UserError: the run lacks a stage or there is no picture; or, after all others were done and written, some
+            pictures could not be read.
+    """
+    loaded = load_run(run, device)
+    paths = find_pictures(images, out)
+    try:
+        (out / "overlays").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); give another folder with --out") from error
+    names = overlay_names(paths)
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        pictures = _decoded(paths, loaded.spec, pool)
+        for picture in track(_judged(pictures, loaded, names, out, pool), len(paths), "predict"):
+            rows.append(picture)
+    _write(out / "predictions.csv", rows)
+    failed = [row for row in rows if row["verdict"] == "error"]
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(rows)} pictures could not be read (first: {failed[0]['image']}: "
+            f"{failed[0]['note']}); the others are done, all are listed in {out / 'predictions.csv'}"
+        )
+    return rows
+
+
+def load_run(run: Path, device: str = "auto") -> Loaded:
+    """The detector and the thresholds of a run, in the precision in which it was evaluated.
+
+    Raises:
+        UserError: the run lacks finetune or evaluate, or a file is damaged.
+    """
+    detector = load_detector(require(run / "finetune" / "model.safetensors", "finetune"))
+    found = read_json(require(run / "evaluate" / "metrics.json", "evaluate"))
+    recipe = run / "recipe.yaml"
+    precision = load_recipe(recipe).compute.precision if recipe.is_file() else "auto"
+    compute = ComputeSettings.model_validate({"device": device, "precision": precision})
+    try:
+        score, pixel = found["threshold"]["value"], found["threshold"]["pixel"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run}/evaluate/metrics.json: holds no threshold; run `ssl-defect evaluate` again") from error
+    return Loaded(Runner(detector, compute), float(score), 0.5 if pixel is None else float(pixel))
+
+
+def find_pictures(images: Sequence[Path], out: Path) -> list[Path]:
+    """Files as they are, folders as the pictures anywhere in them (but not in `out`); each once.
+
+    Raises:
+        UserError: there is none.
+    """
+    found: dict[Path, None] = {}
+    for path in images:
+        inside = images_in(path, deep=True) if path.is_dir() else [path]
+        kept = [file for file in inside if not (path.is_dir() and out.resolve() in file.resolve().parents)]
+        found.update(dict.fromkeys(kept))
+    if not found:
+        raise UserError(f"no pictures in {', '.join(map(str, images)) or 'nothing'}; give files, or folders of them")
+    return list(found)
+
+
+def overlay_names(paths: Sequence[Path]) -> list[str]:
+    """A file name for each picture's overlay; the second `part.png` is `part-2.png`, whatever the letters' case."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        stem = name = path.stem[:LONGEST_STEM]
+        number = 2
+        while name.lower() in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(name.lower())
+        names.append(f"{name}.png")
+    return names
+
+
+def _decoded(paths: list[Path], spec: Spec, pool: ThreadPoolExecutor) -> Iterator[list[Picture]]:
+    """Batches of pictures, the next one decoded meanwhile; no more than two are held."""
+    chunks = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    waiting = [pool.submit(read_picture, path, spec) for path in chunks[0]]
+    for chunk in [*chunks[1:], []]:
+        done, waiting = waiting, [pool.submit(read_picture, path, spec) for path in chunk]
+        yield [future.result() for future in done]
+
+
+def read_picture(path: Path, spec: Spec) -> Picture:
+    """Decode and resize a picture exactly as `prepare` does."""
+    try:
+        if not path.exists():
+            return Picture(path, None, None, "no such file")
+        pixels, odd = load_picture(path, spec.white)
+    except UnusableError as error:
+        return Picture(path, None, None, str(error))
+    square = to_square(pixels, spec.image_size)
+    if spec.channels == 1 and square.shape[2] == 3:
+        if not is_grey(square):
+            odd.append("colour picture for a detector of grey ones")
+            square = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)[..., None]
+    shape = (spec.image_size, spec.image_size, spec.channels)
+    return Picture(path, pixels, np.broadcast_to(square[..., : spec.channels], shape), "; ".join(odd))
+
+
+def _judged(
+    batches: Iterator[list[Picture]], loaded: Loaded, names: list[str], out: Path, pool: ThreadPoolExecutor
+) -> Iterator[dict[str, Any]]:
+    place = iter(names)
+    for batch in batches:
+        squares = [picture.square for picture in batch if picture.square is not None]
+        scores, maps = _detect(loaded, np.stack(squares)) if squares else (np.zeros(0), [])
+        found = iter(zip(scores.tolist(), maps, strict=True))
+        waiting = []
+        for picture in batch:
+            name = f"overlays/{next(place)}"
+            if picture.pixels is None:
+                row = dict.fromkeys(COLUMNS, "") | {"image": str(picture.path), "verdict": "error"}
+                yield row | {"note": picture.note}
+                continue
+            score, heat = next(found)
+            mask = heat >= loaded.pixel if loaded.spec.task == "segmentation" else None
+            waiting.append(pool.submit(_save_overlay, out / name, picture.pixels, heat, mask))
+            yield {
+                "image": str(picture.path),
+                "score": score,
+                "verdict": "defective" if score >= loaded.score else "good",
+                "area": "" if mask is None else float(mask.mean()),
+                "overlay": name,
+                "note": picture.note,
+            }
+        for future in waiting:
+            future.result()
+
+
+def _detect(loaded: Loaded, squares: Pixels) -> tuple[NDArray[np.float32], list[Map]]:
+    """Scores (B,), and a map (S, S) in [0, 1] each: of probabilities, or Grad-CAM where the detector has no map."""
+    runner = loaded.runner
+    x = torch.from_numpy(squares).to(runner.device).permute(0, 3, 1, 2).float() / 255
+    with runner.inference():
+        found = runner.detector.predict(x)
+    maps = found["map"].float().cpu().numpy() if "map" in found else gradcam(runner.detector, x)
+    return found["score"].float().cpu().numpy(), list(maps)
+
+
+def draw_overlay(pixels: Pixels, heat: Map, mask: NDArray[np.bool_] | None) -> Pixels:
+    """The picture with the map laid over it, the more the higher, and the mask's contour.
+
+    Args:
+        pixels: (H, W, 1 or 3).
+        heat: (S, S) in [0, 1].
+        mask: (S, S), drawn so that none of its cells is lost, or None.
+
+    Returns:
+        (H, W, 3) RGB.
+    """
+    height, width = pixels.shape[:2]
+    base = np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3)))
+    weight = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+    colours = cv2.applyColorMap((weight * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    blended = cv2.blendLinear(base, np.ascontiguousarray(colours), 1 - weight / 2, weight / 2)
+    if mask is not None and mask.any():
+        grows = min(height, width) >= len(mask)
+        how = cv2.INTER_NEAREST if grows else cv2.INTER_AREA
+        whole = cv2.resize(mask.astype(np.float32), (width, height), interpolation=how) > 0
+        contours, _ = cv2.findContours(whole.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(blended, contours, -1, EDGE, max(1, min(height, width) // 400))
+    return np.asarray(blended, dtype=np.uint8)
+
+
+def _save_overlay(path: Path, pixels: Pixels, heat: Map, mask: NDArray[np.bool_] | None) -> None:
+    image = draw_overlay(pixels, heat, mask)
+    _, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    path.write_bytes(data.tobytes())
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
