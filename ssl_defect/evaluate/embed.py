@@ -1,0 +1,64 @@
+"""Test features in the plane: PCA, t-SNE and UMAP, each the same for the same seed."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from ssl_defect.evaluate.metrics import Array
+
+MOST = 2000
+FEWEST = 10
+REDUCED = 50
+
+
+def spread_rows(count: int, most: int = MOST) -> Array:
+    """At most `most` of `count` positions, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)) if count else np.zeros(0, np.int64)
+
+
+def embed(features: Array, seed: int) -> dict[str, Array]:
+    """Coordinates (n, 2) of features (n, width) by `pca`, `tsne` and `umap`.
+
+    t-SNE (van der Maaten & Hinton, JMLR 2008) and UMAP (McInnes et al., arXiv:1802.03426) start from the first 50
+    principal components. Below 10 images, or where all features are alike, they say nothing and give NaN.
+    """
+    count = len(features)
+    reduced = _reduce(np.asarray(features, np.float32))
+    found = {"pca": _two(reduced)}
+    if count < FEWEST or np.allclose(reduced, reduced[:1]):
+        return {**found, "tsne": np.full((count, 2), np.nan), "umap": np.full((count, 2), np.nan)}
+    return {**found, "tsne": _tsne(reduced, seed), "umap": _umap(reduced, seed)}
+
+
+def _reduce(features: Array) -> Array:
+    size = min(REDUCED, *features.shape)
+    if len(features) < 2 or np.ptp(features, axis=0).max() == 0:
+        return np.zeros((len(features), 2), np.float32)
+    reduced: Array = PCA(size, svd_solver="full").fit_transform(features)
+    return reduced
+
+
+def _two(reduced: Array) -> Array:
+    return np.pad(reduced, ((0, 0), (0, max(0, 2 - reduced.shape[1]))))[:, :2]
+
+
+def _tsne(reduced: Array, seed: int) -> Array:
+    perplexity = min(30.0, (len(reduced) - 1) / 3)
+    start = "pca" if reduced.shape[1] > 1 else "random"
+    coordinates: Array = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced)
+    return coordinates
+
+
+def _umap(reduced: Array, seed: int) -> Array:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+        import umap
+    neighbours = min(15, len(reduced) - 1)
+    start = "pca" if reduced.shape[1] > 1 else "random"  # "spectral" fails on sets that fall into separate parts
+    model = umap.UMAP(n_components=2, n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
+    coordinates: Array = model.fit_transform(reduced)
+    return coordinates

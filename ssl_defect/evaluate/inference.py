@@ -1,0 +1,118 @@
+"""The detector over many images, batch by batch; maps go to disk, so that memory stays flat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_defect.config import ComputeSettings
+from ssl_defect.console import track
+from ssl_defect.data.store import Store
+from ssl_defect.errors import UserError
+from ssl_defect.evaluate.metrics import Array
+from ssl_defect.nets.detector import Detector
+from ssl_defect.train.device import lay_out, resolve_device, resolve_precision
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the detector says of n images, in the order of `rows`.
+
+    Attributes:
+        rows: (n,) row numbers in the store.
+        scores: (n,) float64 in [0, 1].
+        probabilities: (n, K) or None.
+        maps: float32 (n, S, S) in [0, 1], memory-mapped, or None.
+        features: (n, width).
+        seconds: of the predictions alone, without features.
+    """
+
+    rows: Array
+    scores: Array
+    probabilities: Array | None
+    maps: Array | None
+    features: Array
+    seconds: float
+
+
+class Runner:
+    """A detector on its device, in the precision and the layout that suit it."""
+
+    def __init__(self, detector: Detector, compute: ComputeSettings) -> None:
+        if compute.threads:
+            torch.set_num_threads(compute.threads)
+        self.device = resolve_device(compute)
+        self.precision = resolve_precision(compute, self.device, detector.encoder)
+        self.detector = detector
+        lay_out(detector).to(self.device).eval()
+
+    def pictures(self, store: Store, rows: Array) -> Tensor:
+        """Rows of the store as float pictures (B, C, S, S) in [0, 1] on the device."""
+        images = torch.from_numpy(np.ascontiguousarray(store.images[rows])).to(self.device)
+        return images.permute(0, 3, 1, 2).float() / 255
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients, and bfloat16 where it suits."""
+        low = self.precision == "bfloat16"
+        with torch.inference_mode(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=low):
+            yield
+
+
+def run(runner: Runner, store: Store, rows: Array, place: Path, features_from: int) -> Predictions:
+    """Predict `rows` of the store; maps are written to the file `place`.
+
+    Args:
+        features_from: features are taken of the rows from this position on; `len(rows)` takes none.
+
+    Raises:
+        UserError: a score is NaN or infinite.
+    """
+    parts: dict[str, list[Array]] = {"score": [], "probabilities": [], "features": []}
+    maps: Array | None = None
+    seconds = 0.0
+    starts = range(0, len(rows), BATCH)
+    for start in track(starts, len(starts), "evaluate: predicting"):
+        batch = rows[start : start + BATCH]
+        pictures = runner.pictures(store, batch)
+        began = time.perf_counter()
+        with runner.inference():
+            found = {name: value.float().cpu().numpy() for name, value in runner.detector.predict(pictures).items()}
+        seconds += time.perf_counter() - began
+        _refuse_nan(found, store, batch)
+        if start + len(batch) > features_from:
+            with runner.inference():
+                features = runner.detector.features(pictures).float().cpu().numpy()
+            parts["features"].append(features[max(0, features_from - start) :])
+        if "map" in found:
+            maps = _open(place, len(rows), found["map"]) if maps is None else maps
+            maps[start : start + len(batch)] = found["map"]
+        for name in ("score", "probabilities"):
+            parts[name] += [found[name]] if name in found else []
+    joined = {name: np.concatenate(values) if values else None for name, values in parts.items()}
+    scores = np.zeros(0) if joined["score"] is None else joined["score"].astype(np.float64)
+    features = np.zeros((0, 0)) if joined["features"] is None else joined["features"]
+    return Predictions(rows, scores, joined["probabilities"], maps, features, seconds)
+
+
+def _open(place: Path, count: int, example: Array) -> Array:
+    shape = (count, *example.shape[1:])
+    maps: Array = np.lib.format.open_memmap(place, mode="w+", dtype=np.float32, shape=shape)
+    return maps
+
+
+def _refuse_nan(found: dict[str, Array], store: Store, rows: Array) -> None:
+    whole = [np.isfinite(values).reshape(len(rows), -1).all(1) for values in found.values()]
+    wrong = np.flatnonzero(~np.all(whole, axis=0))
+    if len(wrong):
+        name = store.samples[int(rows[wrong[0]])].image
+        raise UserError(f"{name}: the detector gives NaN or infinity; train it again with a lower learning rate")

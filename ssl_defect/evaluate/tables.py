@@ -1,0 +1,94 @@
+"""Files of an evaluation that are no JSON: one row per image, maps and Grad-CAM arrays; all written atomically."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_defect.artifacts import atomic
+from ssl_defect.data.records import GOOD
+from ssl_defect.evaluate.embed import embed, spread_rows
+from ssl_defect.evaluate.metrics import Array
+from ssl_defect.evaluate.results import Results
+
+DEFECTIVE = "defective"
+PREDICTIONS = (
+    *("image", "row", "split", "group", "label", "defect", "score", "verdict"),
+    *("correct", "predicted_class", "area_true", "area_predicted"),
+)
+EMBEDDINGS = ("row", "split", "label", "defect", "pca_x", "pca_y", "tsne_x", "tsne_y", "umap_x", "umap_y")
+
+
+def write_predictions(path: Path, results: Results, classes: list[str]) -> None:
+    """One row per validation and test image; areas are shares of the picture, empty where unknown."""
+    _write_csv(path, PREDICTIONS, [_prediction(results, i, classes) for i in range(len(results.found.rows))])
+
+
+def _prediction(results: Results, i: int, classes: list[str]) -> list[Any]:
+    found, row = results.found, int(results.found.rows[i])
+    sample = results.store.samples[row]
+    score = float(found.scores[i])
+    called = score >= results.image.value
+    true: Any = ""
+    predicted: Any = ""
+    if results.pixel and found.maps is not None:
+        predicted = round(float((found.maps[i] >= np.float32(results.pixel.value)).mean()), 6)
+        if results.masked[i] and results.store.masks is not None:
+            true = round(float(results.store.masks[row].mean()), 6)
+    return [
+        sample.image,
+        row,
+        sample.split,
+        sample.group,
+        sample.label,
+        sample.defect,
+        repr(score),
+        DEFECTIVE if called else GOOD,
+        int(called == (sample.label > 0)),
+        "" if found.probabilities is None else classes[int(found.probabilities[i].argmax())],
+        true,
+        predicted,
+    ]
+
+
+def write_maps(path: Path, results: Results) -> None:
+    """Maps of the test images as uint8 (n_test, S, S), probability * 255; nothing where the detector has none."""
+    maps = results.found.maps
+    if maps is None:
+        return
+    with atomic(path) as temporary:
+        shape = (len(results.test), *maps.shape[1:])
+        kept = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        for i in range(len(kept)):
+            kept[i] = np.rint(maps[results.split + i] * 255)
+        kept.flush()
+
+
+def write_embeddings(path: Path, results: Results) -> None:
+    """Coordinates of at most 2,000 test images; a projection that says nothing of so few images is left empty."""
+    picked = spread_rows(len(results.test))
+    places = embed(results.found.features[picked], results.recipe.seed)
+    rows = []
+    for i, position in enumerate(picked):
+        row = int(results.test[position])
+        sample = results.store.samples[row]
+        numbers = [value for name in ("pca", "tsne", "umap") for value in places[name][i]]
+        cells = [f"{value:.5g}" if np.isfinite(value) else "" for value in numbers]
+        rows.append([row, sample.split, sample.label, sample.defect, *cells])
+    _write_csv(path, EMBEDDINGS, rows)
+
+
+def write_arrays(path: Path, **arrays: Array) -> None:
+    """Named arrays as a compressed .npz file."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def _write_csv(path: Path, columns: tuple[str, ...], rows: list[list[Any]]) -> None:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
