@@ -1,17 +1,178 @@
-"""Near-copies: the same part photographed again, found from the pixels alone."""
+"""Near-copies: the same part photographed again, found from the pixels alone.
+
+Three steps, each linear in memory. Every picture, in eight turns and mirrors and several crops, looks for its nearest
+others among coarse thumbnails; each candidate is laid over the picture and compared in fine detail; pairs that stand
+out from the set's own look-alikes are linked on average, so that one wrong pair does not chain two groups.
+"""
 
 from __future__ import annotations
 
+import heapq
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ssl_defect.console import track
+from ssl_defect.data.registration import SIDE, TREND, TURNS, Floats, Window, align, detail, remove_shared
 
-def find_copies(images: NDArray[np.uint8], sizes: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Group of every image, numbered from 0 in the order of first rows.
+COARSE_SIDE = 32  # pixels of the thumbnails that candidates are found on
+CUT_SIDE = 20  # pixels of their crops
+COARSE_TREND = 3.0  # pixels of these
+CHUNK = 16  # images searched at a time
+WHITEN = 0.25  # power of the eigenvalues that the descriptor is divided by
+DIMENSIONS = 128  # of the candidates' descriptor
+NEAREST = 8  # candidates per image
+FAR = (32, 48, 64)  # ranks of the candidates that stand for look-alikes which are no copies
+FAR_PAIRS = 2000
+FLOOR = 0.45  # correlation below which no pair is a copy, however different the others look
+MARGIN = 0.5  # of Fisher's z above the 95% quantile of the look-alikes
+SMALL = 2 * FAR[0]  # sets of fewer images have no look-alikes to compare with
+SMALL_FLOOR = 0.65
+
+WINDOWS = [Window(0, 0, 1.0)] + [
+    Window(x * (1 - s), y * (1 - s), s) for s in (0.85, 0.7) for x, y in ((0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5))
+]
+
+
+def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Group of every image, int64 (N,), numbered from 0 in the order of first rows; an image without copy is alone.
+
+    Found whatever the exposure, uneven light, crop (down to about 70% of each side), stretch, quarter turn, mirror or
+    slight angle. A picture without detail is alone: nothing tells whether two white pictures show the same part.
 
     Args:
-        images: (N, S, S, C) uint8, C = 1 or 3, each stretched to the square.
-        sizes: (N, 2) raw width and height in pixels, which undo the stretching; square pictures where left out.
+        images: (N, S, S, C) uint8, C = 1 or 3, each stretched to the square, S of 64 or more; may be a memory map.
     """
-    del sizes
-    return np.arange(len(images), dtype=np.int64)
+    rows = np.flatnonzero([np.ptp(image) > 0 for image in images])
+    groups = np.arange(len(images), dtype=np.int64)
+    if len(rows) < 2:
+        return groups
+    details, coarse = _describe(images, rows)
+    near, far = _candidates(coarse)
+    scores = _verify(details, np.concatenate([near, far]))
+    known, null = scores[: len(near)], scores[len(near) :]
+    labels = link(len(rows), near[:, :2], known, _threshold(null))
+    groups[rows] = rows[_first(labels)]
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+
+
+def _describe(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Details for comparing, (n, SIDE, SIDE), and coarse ones for searching, (n, COARSE_SIDE ** 2)."""
+    fine = np.empty((len(rows), SIDE * SIDE), dtype=np.float32)
+    coarse = np.empty((len(rows), COARSE_SIDE * COARSE_SIDE), dtype=np.float32)
+    for place, row in enumerate(rows):
+        fine[place] = detail(images[row], SIDE, TREND).ravel()
+        coarse[place] = detail(images[row], COARSE_SIDE, COARSE_TREND).ravel()
+    remove_shared(fine)
+    remove_shared(coarse)
+    return fine.reshape(-1, SIDE, SIDE), coarse
+
+
+def _variants() -> Floats:
+    """(variants, cut pixels, coarse pixels): every turn and window as a linear map of a coarse thumbnail."""
+    pixels = np.eye(COARSE_SIDE**2, dtype=np.float32).reshape(-1, COARSE_SIDE, COARSE_SIDE)
+    maps = [
+        np.stack([window.cut(image, CUT_SIDE).ravel() for image in turn(pixels)], axis=1)
+        for turn in TURNS
+        for window in WINDOWS
+    ]
+    return np.stack(maps)
+
+
+def _candidates(coarse: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs to compare, near and far, each (P, 3): image, other image, and the variant of the first that fits best."""
+    maps = torch.from_numpy(_variants())
+    maps -= maps.mean(dim=1, keepdim=True)
+    data = torch.from_numpy(coarse)
+    gallery = data @ maps[0].T
+    values, vectors = torch.linalg.eigh(gallery.T @ gallery)
+    basis = vectors[:, -DIMENSIONS:] * values[-DIMENSIONS:].clamp(min=1e-6).pow(-WHITEN)
+    gallery = torch.nn.functional.normalize(gallery @ basis, dim=1)
+    queries = torch.einsum("vcp,cd->pvd", maps, basis).reshape(data.shape[1], -1)
+    ranks = min(FAR[-1] + 1, len(data) - 1)
+    near, far = [], []
+    every = -(-len(data) * len(FAR) // FAR_PAIRS)
+    for start in track(range(0, len(data), CHUNK), -(-len(data) // CHUNK), "looking for near-copies"):
+        rows = torch.arange(start, min(start + CHUNK, len(data)))
+        query = torch.nn.functional.normalize((data[rows] @ queries).reshape(len(rows), len(maps), -1), dim=2)
+        similar = (query.reshape(-1, query.shape[2]) @ gallery.T).reshape(len(rows), len(maps), -1)
+        best = similar.amax(dim=1)
+        best[torch.arange(len(rows)), rows] = -2
+        value, other = best.topk(ranks, dim=1)
+        variant = similar.gather(2, other[:, None].expand(-1, len(maps), -1)).argmax(dim=1)
+        found = torch.stack([rows[:, None].expand_as(other), other, variant], dim=2)
+        near.append(torch.cat([found[:, :NEAREST], (value[:, :NEAREST, None] * 1e6).long()], dim=2).reshape(-1, 4))
+        far.append(found[rows % every == 0][:, [r for r in FAR if r < ranks]].reshape(-1, 3))
+    return _once(torch.cat(near).numpy()), torch.cat(far).numpy()
+
+
+def _once(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each unordered pair once, the way round that was more similar; (P, 4) with similarity last to (P, 3)."""
+    low, high = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
+    order = np.lexsort((pairs[:, 0], -pairs[:, 3], high, low))
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (np.diff(low[order]) != 0) | (np.diff(high[order]) != 0)
+    return pairs[order[new], :3]
+
+
+def _verify(details: Floats, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Correlation of every pair after alignment, on all cores."""
+    starts = [window.warp(SIDE) for window in WINDOWS]
+
+    def one(pair: NDArray[np.int64]) -> float:
+        turn, window = divmod(int(pair[2]), len(WINDOWS))
+        return align(details[pair[1]], TURNS[turn](details[pair[0]]), starts[window])
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # one thread per pair beats many threads on one small picture
+    try:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            return np.array(list(track(pool.map(one, pairs), len(pairs), "comparing near-copies")), dtype=np.float64)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _threshold(null: NDArray[np.float64]) -> float:
+    """The correlation from which a pair is a copy, given those of look-alikes; robust to a few copies among them."""
+    if len(null) < SMALL:
+        return SMALL_FLOOR
+    alike = np.arctanh(np.clip(np.quantile(null, 0.95), 0, 0.999))
+    return float(max(FLOOR, np.tanh(alike + MARGIN)))
+
+
+def link(count: int, pairs: NDArray[np.int64], scores: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
+    """Labels (count,) of average linkage over the pairs that were compared: clusters merge, best first, while the
+    mean score of the compared pairs between them reaches `threshold`.
+    """
+    between: list[dict[int, tuple[float, int]]] = [{} for _ in range(count)]
+    for (a, b), score in zip(pairs.tolist(), scores.tolist(), strict=True):
+        between[a][b] = between[b][a] = (score, 1)
+    heap = [(-score, a, b) for (a, b), score in zip(pairs.tolist(), scores.tolist(), strict=True) if score >= threshold]
+    heapq.heapify(heap)
+    label = np.arange(count)
+    while heap:
+        negative, a, b = heapq.heappop(heap)
+        total, n = between[a].get(b, (0.0, 0))
+        if n == 0 or -negative != total / n:
+            continue  # one of them was merged meanwhile
+        label[label == b] = a
+        for other, (more, m) in between[b].items():
+            del between[other][b]
+            if other == a:
+                continue
+            total, n = between[a].get(other, (0.0, 0))
+            between[a][other] = between[other][a] = (total + more, n + m)
+            if (total + more) / (n + m) >= threshold:
+                heapq.heappush(heap, (-(total + more) / (n + m), a, other))
+        between[b] = {}
+    return label
+
+
+def _first(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For every row the first row of its label."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
