@@ -16,11 +16,13 @@ import numpy as np
 from ssl_defect import console
 from ssl_defect.config import DataSettings
 from ssl_defect.data.arrays import ArrayWriter, PictureWriter
-from ssl_defect.data.images import Pixels, UnusableError, is_grey, load_picture, to_square
+from ssl_defect.data.images import Pixels, UnusableError, is_grey, load_picture, to_grey, to_square
 from ssl_defect.data.masks import load_mask, shrink
 from ssl_defect.data.records import Sample
 from ssl_defect.data.store import IMAGES, MASKS
 
+THUMBNAILS = "thumbnails.npy"  # grey, of one size whatever the recipe's, so that groups do not depend on it
+THUMBNAIL = 128  # pixels
 NO_MASK = "defective, but without a mask where others have one; data.empty_masks: keep takes it all the same"
 EMPTY_MASK = "defective, but its mask is empty; data.empty_masks: keep takes it all the same"
 FULL_MASK = "a good part, but its mask is not empty"
@@ -32,6 +34,7 @@ class Decoded:
 
     sample: Sample
     pixels: Pixels | None = None
+    thumbnail: Pixels | None = None
     mask: Pixels | None = None
     grey: bool = True
     reason: str = ""
@@ -54,23 +57,29 @@ class Cached:
 def cache_images(root: Path, samples: list[Sample], settings: DataSettings, out: Path, threads: int = 0) -> Cached:
     """Decode all samples and write `images.npy` and, if any usable sample has a mask, `masks.npy` into `out`.
 
+    `thumbnails.npy`, uint8 (N, 128, 128, 1), is for finding near-copies and may be removed after that.
+
     Raises:
         OSError: the disk is full, or the machine is at fault in another way.
     """
     masked = any(sample.mask for sample in samples)
     images = PictureWriter(out / IMAGES, settings.image_size)
     masks = ArrayWriter(out / MASKS, (settings.image_size, settings.image_size))
+    thumbnails = ArrayWriter(out / THUMBNAILS, (THUMBNAIL, THUMBNAIL, 1))
     cached = Cached()
-    with warnings.catch_warnings(), closing(images), closing(masks):
+    with warnings.catch_warnings(), closing(images), closing(masks), closing(thumbnails):
         warnings.simplefilter("ignore")  # decoders warn of what is checked here anyway
         results = _in_order(samples, lambda sample: decode_sample(root, sample, settings, masked), threads)
         for result in console.track(results, len(samples), "decoding"):
             _note(cached, result)
-            if result.pixels is not None:
-                images.append(result.pixels, result.grey)
-            if result.pixels is not None and masked:
+            if result.pixels is None or result.thumbnail is None:
+                continue
+            images.append(result.pixels, result.grey)
+            thumbnails.append(result.thumbnail)
+            if masked:
                 masks.append(np.zeros(masks.shape, np.uint8) if result.mask is None else result.mask)
         images.finish()
+        thumbnails.finish()
         cached.channels = images.channels
         cached.masks = any(sample.mask for sample in cached.samples)
         if cached.masks:
@@ -103,7 +112,8 @@ def _decode(root: Path, sample: Sample, settings: DataSettings, masked: bool) ->
     if reason:
         return Decoded(found, reason=reason, empty_mask=empty, odd=tuple(odd))
     square = to_square(pixels, settings.image_size)
-    return Decoded(found, square, mask, is_grey(square), empty_mask=empty, odd=tuple(odd))
+    thumbnail = to_grey(to_square(pixels, THUMBNAIL))
+    return Decoded(found, square, thumbnail, mask, is_grey(square), empty_mask=empty, odd=tuple(odd))
 
 
 def _judge(sample: Sample, area: float, masked: bool, keep: bool) -> tuple[str, bool]:

@@ -128,6 +128,13 @@ def is_grey(pixels: Pixels) -> bool:
     return int((high - low).max()) <= GREY_TOLERANCE
 
 
+def to_grey(pixels: Pixels) -> Pixels:
+    """Luma (ITU-R BT.601) of (H, W, C) as (H, W, 1)."""
+    if pixels.shape[2] == 1:
+        return pixels
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None]
+
+
 def to_square(pixels: Pixels, size: int) -> Pixels:
     """Stretch (H, W, C) to (S, S, C): area-averaging along a side that shrinks, linear along one that grows."""
     height, width, channels = pixels.shape

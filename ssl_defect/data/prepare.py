@@ -19,12 +19,12 @@ from ssl_defect import console
 from ssl_defect.artifacts import digest, write_json
 from ssl_defect.config import DataSettings, Recipe
 from ssl_defect.data.audit import audit, class_counts
-from ssl_defect.data.cache import Cached, cache_images
+from ssl_defect.data.cache import THUMBNAILS, Cached, cache_images
 from ssl_defect.data.copies import find_copies
 from ssl_defect.data.records import Sample, write_samples
 from ssl_defect.data.roots import scan_source
 from ssl_defect.data.splits import split_samples
-from ssl_defect.data.store import AUDIT, IMAGES, SAMPLES
+from ssl_defect.data.store import AUDIT, SAMPLES
 from ssl_defect.errors import UserError
 
 SHOWN = 3  # reasons that an error line names
@@ -46,7 +46,7 @@ def prepare(recipe: Recipe, out: Path) -> None:
     _report_unusable(cached, len(found), settings)
     _require_classes(cached.samples, settings)
     start = time.monotonic()
-    groups = _groups(cached, out, settings)
+    groups = _groups(len(cached.samples), out, settings)
     seconds = time.monotonic() - start
     grouped = [replace(sample, group=int(group)) for sample, group in zip(cached.samples, groups, strict=True)]
     samples = split_samples(grouped, settings)
@@ -77,13 +77,14 @@ def _bytes_digest(path: Path) -> str:
         return f"unreadable: {error.strerror}"
 
 
-def _groups(cached: Cached, out: Path, settings: DataSettings) -> npt.NDArray[np.int64]:
-    count = len(cached.samples)
-    if not settings.copies:
-        return np.arange(count, dtype=np.int64)
-    images = np.load(out / IMAGES, mmap_mode="r", allow_pickle=False)
-    sizes = np.array([(sample.width, sample.height) for sample in cached.samples], dtype=np.int64)
-    return find_copies(images, sizes)
+def _groups(count: int, out: Path, settings: DataSettings) -> npt.NDArray[np.int64]:
+    """Group of every row; the thumbnails, of no use after that, are removed."""
+    thumbnails = out / THUMBNAILS
+    groups = np.arange(count, dtype=np.int64)
+    if settings.copies:
+        groups = find_copies(np.load(thumbnails, mmap_mode="r", allow_pickle=False))
+    thumbnails.unlink()
+    return groups
 
 
 def _require_classes(samples: Sequence[Sample], settings: DataSettings) -> None:
