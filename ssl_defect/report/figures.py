@@ -100,7 +100,7 @@ def score_bars(good: Sequence[float], bad: Sequence[float], threshold: float | N
     """
     counts = [np.histogram(np.clip(scores, 0, 1), bins=40, range=UNIT)[0] for scores in (good, bad)]
     top = max(1.0, float(np.sqrt(np.max(counts))))
-    frame = Frame(UNIT, (-1.0, 1.0), width=780, height=230, left=16, right=16, bottom=40)
+    frame = Frame(UNIT, (-1.0, 1.0), width=560, height=230, left=14, right=14, bottom=40)
     zero = frame.down(0.0)
     parts = []
     for style, sign, heights in (("good", 1, counts[0]), ("bad", -1, counts[1])):
@@ -123,7 +123,7 @@ def _score_labels(frame: Frame) -> Markup:
         for value in (0, 0.2, 0.4, 0.6, 0.8, 1)
     ]
     parts.append(
-        tag("text", "score: higher is more defective", class_="name", x=390, y=bottom + 34, text_anchor="middle")
+        tag("text", "score: higher is more defective", class_="name", x=280, y=bottom + 34, text_anchor="middle")
     )
     return Markup("").join(parts)
 
@@ -141,7 +141,7 @@ def interval_dots(rows: Sequence[tuple[str, float, float | None, float | None]],
     """A dot with its whiskers per row `(label, value, low, high)`, all in [0, 1]."""
     floor = min(0.5, *(low if low is not None else value for _, value, low, _ in rows))
     floor = np.floor(floor * 10) / 10
-    frame = Frame((float(floor), 1.0), (0, len(rows)), width=780, height=58 + 28 * len(rows), left=190, top=8)
+    frame = Frame((float(floor), 1.0), (0, len(rows)), width=560, height=58 + 26 * len(rows), left=150, top=8)
     parts = []
     for value in np.arange(round(floor * 10), 11) / 10:
         x = short(frame.across(float(value)))
@@ -149,17 +149,17 @@ def interval_dots(rows: Sequence[tuple[str, float, float | None, float | None]],
         parts.append(tag("text", f"{value:.1f}", x=x, y=frame.height - frame.bottom + 16, text_anchor="middle"))
     for number, (label, value, low, high) in enumerate(rows):
         y = frame.down(len(rows) - number - 0.5)
-        parts.append(tag("text", _cut(label), class_="name", x=178, y=y + 4, text_anchor="end"))
+        parts.append(tag("text", _cut(label), class_="name", x=138, y=y + 4, text_anchor="end"))
         if low is not None and high is not None:
             parts.append(
                 tag("path", class_="whisker", d=f"M{short(frame.across(low))} {short(y)}H{short(frame.across(high))}")
             )
         parts.append(tag("circle", class_="dot", cx=frame.across(value), cy=y, r=5))
-    parts.append(tag("text", name, class_="name", x=478, y=frame.height - 6, text_anchor="middle"))
+    parts.append(tag("text", name, class_="name", x=349, y=frame.height - 6, text_anchor="middle"))
     return picture(frame, parts, alt, "wide")
 
 
-def _cut(text: str, limit: int = 24) -> str:
+def _cut(text: str, limit: int = 20) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
@@ -194,4 +194,11 @@ def gauge(value: float, low: float | None, high: float | None, floor: float = 0.
         tag("rect", class_="band", x=start, y=2, width=max(end - start, 1), height=10, rx=3),
         tag("rect", class_="tick", x=frame.across(value) - 1.5, y=0, width=3, height=14, rx=1.5),
     ]
-    return tag("svg", Markup("").join(parts), class_="gauge", viewBox="0 0 200 14", aria_hidden="true")
+    return tag(
+        "svg",
+        Markup("").join(parts),
+        class_="gauge",
+        viewBox="0 0 200 14",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+    )

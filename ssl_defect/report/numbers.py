@@ -21,8 +21,11 @@ def share(value: float | None) -> str:
     if value is None:
         return ABSENT
     percent = 100 * value
-    near_edge = 0 < percent < 1 or 99 < percent < 100
-    return f"{percent:.1f}%" if near_edge else f"{percent:.0f}%"
+    if 0 < percent < 0.1:
+        return f"{percent:.1g}%"
+    if 0 < percent < 1:
+        return f"{percent:.1f}%"
+    return f"{min(percent, 99.9):.1f}%" if 99 < percent < 100 else f"{percent:.0f}%"
 
 
 def rate(value: float | None) -> str:

@@ -60,7 +60,7 @@ def data_uri(pixels: Bytes, side: int = SIDE, quality: int = 82) -> str:
 
 
 def heat_uri(values: Bytes, side: int = 96) -> str:
-    """A (S, S) uint8 map as a layer: the higher, the redder and the less transparent; empty below 5%."""
+    """A (S, S) uint8 map as a layer: the higher, the redder and the less transparent; empty below 10%."""
     return data_uri(_LOOKUP[np.asarray(values)], side, quality=70)
 
 
@@ -68,7 +68,7 @@ def _lookup() -> Bytes:
     level = np.arange(256)
     places = [place for place, _ in RAMP]
     channels = [np.interp(level, places, [colour[band] for _, colour in RAMP]) for band in range(3)]
-    alpha = np.where(level < 13, 0, 40 + 165 * (level / 255) ** 0.8)
+    alpha = 155 * np.clip((level / 255 - 0.1) / 0.9, 0, 1) ** 0.8  # never so dense that the picture is hidden
     return np.stack([*channels, alpha], axis=1).round().astype(np.uint8)
 
 

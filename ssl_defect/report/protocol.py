@@ -89,7 +89,7 @@ def _stage(name: str, record: Record | None) -> dict[str, str]:
         "name": name,
         "time": minutes(record.seconds),
         "memory": f"{record.peak_memory_mb:,.0f} MB",
-        "made": f"taken over from {record.taken_from}" if record.taken_from else record.created,
+        "made": f"taken over from {record.taken_from}" if record.taken_from else record.created[:16].replace("T", " "),
     }
 
 

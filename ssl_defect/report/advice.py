@@ -1,0 +1,108 @@
+"""What to beware of, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from ssl_defect.report.numbers import counted, listed, share, shown
+from ssl_defect.report.records import RunRecords
+
+WIDE = 0.1  # an AUROC interval wider than this is said to be wide
+FEW = 30  # test defects below this are said to be few
+FEW_OF_CLASS = 10
+
+
+def cautions(records: RunRecords) -> list[Markup]:
+    """What a careful reader should know before believing the numbers; most weighty first."""
+    found = [*_about_split(records), *_about_size(records.metrics), *_about_run(records)]
+    return [Markup("{}").format(text) for text in found if text]
+
+
+def _about_split(records: RunRecords) -> list[str]:
+    leak, mixed = records.audit.get("leak") or {}, _mixed(records)
+    leaked = leak.get("this_split_share")
+    texts = []
+    if records.metrics["protocol"].get("split") == "random":
+        texts.append("The split is random, not by group: near-copies of test images may have been trained on.")
+    if leaked:
+        texts.append(f"{share(leaked)} of the test images have a near-copy in training, which flatters every number.")
+    if not records.recipe.data.copies:
+        texts.append("Near-copies were not searched for, so a leak between the splits cannot be ruled out.")
+    if mixed:
+        groups = counted(len(mixed), "group")
+        texts.append(f"{groups} of near-copies with different labels: some mistakes below may be errors of labelling.")
+    return texts
+
+
+def _mixed(records: RunRecords) -> list[dict[str, Any]]:
+    return list((records.audit.get("copies") or {}).get("mixed_labels") or [])
+
+
+def _about_size(metrics: dict[str, Any]) -> list[str]:
+    auroc, bad = metrics["image"]["auroc"], metrics["counts"]["defective"]
+    texts = []
+    if auroc["low"] is not None and auroc["low"] <= 0.5:
+        texts.append("The interval of AUROC reaches 0.5: the detector is not shown to be better than chance.")
+    elif auroc["low"] is not None and auroc["high"] - auroc["low"] > WIDE:
+        width = shown(auroc["high"] - auroc["low"], 2)
+        texts.append(f"The interval of AUROC is wide ({width}): smaller differences cannot be seen on this test set.")
+    if bad < FEW:
+        texts.append(f"Only {counted(bad, 'defective image')} in the test set.")
+    classes = metrics.get("classes") or {}
+    few = [f"{name} ({facts['images']})" for name, facts in classes.items() if facts["images"] < FEW_OF_CLASS]
+    if few and bad >= FEW:
+        texts.append(f"Few test images of {listed(few)}: read the figures of these classes with care.")
+    return texts
+
+
+def _about_run(records: RunRecords) -> list[str]:
+    audit, metrics = records.audit, records.metrics
+    aside, usable = len(audit.get("set_aside") or []), audit["usable"]
+    texts = []
+    if records.pretrain.get("collapsed"):
+        texts.append("Pretraining collapsed: all embeddings became alike. Its encoder is of little use.")
+    if metrics["protocol"]["task"] == "segmentation" and not metrics.get("pixel"):
+        texts.append("There are no pixel metrics: the test images have no usable masks.")
+    if aside > 0.01 * (aside + usable):
+        texts.append(f"{counted(aside, 'picture')} of {aside + usable:,} could not be used and were set aside.")
+    return texts
+
+
+def next_steps(records: RunRecords) -> list[Markup]:
+    """What would help most, from the records alone."""
+    steps = [_weakest(records), _relabel(records), _longer(records)]
+    if records.metrics["counts"]["defective"] < FEW:
+        steps.append(Markup("Collect more defective parts for the test set: they narrow the intervals most."))
+    return [step for step in steps if step]
+
+
+def _weakest(records: RunRecords) -> Markup:
+    recalls = [
+        (facts["image"]["recall"]["value"], name)
+        for name, facts in (records.metrics.get("classes") or {}).items()
+        if facts["images"] >= FEW_OF_CLASS and facts["image"]["recall"]["value"] is not None
+    ]
+    if len(recalls) < 2 or min(recalls)[0] > 0.95:
+        return Markup("")
+    recall, name = min(recalls)
+    labels = (records.finetune.get("labels") or {}).get(name)
+    had = f"; it was trained with {counted(labels, 'label')}" if labels is not None else ""
+    return Markup("Label more of <strong>{}</strong>: of all classes it escapes most ({} found{}).").format(
+        name, share(recall), had
+    )
+
+
+def _relabel(records: RunRecords) -> Markup:
+    if not (mixed := _mixed(records)):
+        return Markup("")
+    text = 'Look at the {} whose near-copies disagree (<a href="#data">listed below</a>) and settle their labels.'
+    return Markup(text).format(counted(len(mixed), "group"))
+
+
+def _longer(records: RunRecords) -> Markup:
+    facts, steps = records.finetune, records.recipe.finetune.steps
+    if facts.get("stopped_early") or facts.get("best_step") is None or facts["best_step"] < 0.95 * steps:
+        return Markup("")
+    return Markup("Train longer: validation was still best at the last look (finetune.steps is {}).").format(steps)
