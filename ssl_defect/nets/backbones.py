@@ -26,6 +26,7 @@ class Encoder(nn.Module):
         name: timm's name of the model.
         image_size: side of the square picture, in pixels.
         width: number of pooled features.
+        map_width: channels of `last_map`.
         channels: channels of each map of `pyramid`.
         reductions: stride of each map of `pyramid`, ascending.
         is_vit: a plain vision transformer: one stride, patches cut by one convolution.
@@ -51,7 +52,7 @@ class Encoder(nn.Module):
         self._indices = [(i + 1) * len(strides) // 4 - 1 for i in range(4)] if columnar else list(range(len(strides)))
         self._mean_tokens = self.is_vit and self.body.global_pool == "token"
         self.reductions = [strides[i] for i in self._indices]
-        self.width, self.channels = self._measure()
+        self.width, self.map_width, self.channels = self._measure()
 
     def forward(self, x: Tensor) -> Tensor:
         """Pooled features (B, width) of pictures (B, 1 or 3, H, W) in [0, 1]."""
@@ -71,8 +72,21 @@ class Encoder(nn.Module):
         maps: list[Tensor] = self.body.forward_intermediates(x, indices=self._indices, intermediates_only=True)
         return maps
 
+    def visible_tokens(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Tokens (B, prefix + K, D) of a plain ViT that sees only the patches `kept` (B, K), numbered in reading order.
+
+        Only these pass through the blocks: the asymmetric encoder of He et al. 2022, section 3.
+        """
+        body = self.body
+        tokens: Tensor = body._pos_embed(body.patch_embed(self.prepare_input(x)))
+        prefix = body.num_prefix_tokens
+        chosen = (kept + prefix).unsqueeze(2).expand(-1, -1, tokens.shape[2])
+        tokens = torch.cat([tokens[:, :prefix], tokens.gather(1, chosen)], dim=1)
+        seen: Tensor = body.norm(body.blocks(body.norm_pre(tokens)))
+        return seen
+
     def last_map(self, x: Tensor) -> Tensor:
-        """The map (B, D, h, w) just before pooling; it passes through every layer but the pooling head."""
+        """The map (B, map_width, h, w) just before pooling; it passes through every layer but the pooling head."""
         return self.map_of(self.body.forward_features(self.prepare_input(x)))
 
     def map_of(self, features: Tensor) -> Tensor:
@@ -90,13 +104,13 @@ class Encoder(nn.Module):
         return (x - self.mean) / self.std
 
     @torch.no_grad()
-    def _measure(self) -> tuple[int, list[int]]:
+    def _measure(self) -> tuple[int, int, list[int]]:
         training = self.training
         self.eval()
         picture = torch.zeros(1, 3, self.image_size, self.image_size)
-        width, maps = self(picture).shape[1], self.pyramid(picture)
+        width, last, maps = self(picture).shape[1], self.last_map(picture), self.pyramid(picture)
         self.train(training)
-        return width, [m.shape[1] for m in maps]
+        return width, last.shape[1], [m.shape[1] for m in maps]
 
 
 def build_encoder(name: str, image_size: int) -> Encoder:

@@ -88,3 +88,8 @@ def _check_processes(compute: ComputeSettings) -> None:
             f"compute.devices: {compute.devices} asked for, {started} started; "
             f"use `torchrun --nproc-per-node {compute.devices} -m ssl_defect.cli ...`"
         )
+
+
+def precision_name(fabric: Fabric) -> str:
+    """`float32` or `bfloat16`, as the fabric computes."""
+    return "bfloat16" if "bf16" in str(getattr(fabric._precision, "precision", "")) else "float32"

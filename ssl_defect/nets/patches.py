@@ -1,0 +1,60 @@
+"""Pictures cut into square patches and put together again, random masks over them, and fixed positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """(B, C, S, S) -> (B, N, patch * patch * C), N = (S / patch)^2 in reading order, pixels in reading order."""
+    count, channels, size, _ = images.shape
+    side = size // patch
+    x = images.reshape(count, channels, side, patch, side, patch)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(count, side * side, patch * patch * channels)
+
+
+def unpatchify(patches: Tensor, patch: int) -> Tensor:
+    """The inverse of `patchify`: (B, N, patch * patch * C) -> (B, C, S, S)."""
+    count, number, width = patches.shape
+    side, channels = round(number**0.5), width // patch**2
+    x = patches.reshape(count, side, side, patch, patch, channels)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(count, channels, side * patch, side * patch)
+
+
+def normalise_patches(patches: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
+    """Each patch less its mean, over its standard deviation (He et al. 2022, section 3, reconstruction target).
+
+    Args:
+        patches: (B, N, P).
+
+    Returns:
+        Normalised patches, mean (B, N, 1) and deviation (B, N, 1).
+    """
+    mean = patches.mean(dim=2, keepdim=True)
+    deviation = (patches.var(dim=2, keepdim=True) + epsilon).sqrt()
+    return (patches - mean) / deviation, mean, deviation
+
+
+def random_order(count: int, number: int, generator: Generator) -> Tensor:
+    """A random order (count, number) of `number` patches for each of `count` pictures."""
+    return torch.rand(count, number, generator=generator, device=generator.device).argsort(dim=1)
+
+
+def hidden_count(number: int, ratio: float) -> int:
+    """How many of `number` patches a mask of that ratio hides: rounded, at least one hidden and one visible."""
+    return min(max(round(number * ratio), 1), number - 1)
+
+
+def sincos_positions(side: int, width: int) -> Tensor:
+    """Fixed two-dimensional sine-cosine positions (1, side * side, width); width is a multiple of 4.
+
+    Half of the features hold the row and half the column, each as sines and cosines of geometrically falling
+    frequencies (Vaswani et al. 2017, section 3.5).
+    """
+    frequencies = 10000 ** -(torch.arange(width // 4) / (width / 4))
+    angles = torch.arange(side)[:, None] * frequencies
+    one = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows = one[:, None, :].expand(side, side, -1)
+    columns = one[None, :, :].expand(side, side, -1)
+    return torch.cat([rows, columns], dim=2).reshape(1, side * side, width)

@@ -1,0 +1,125 @@
+"""What every pretraining method is to the stage, and what several of them share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ssl_defect.config import Settings
+from ssl_defect.nets.backbones import Encoder
+from ssl_defect.train.plan import Batch
+
+COLLAPSED = 0.02  # spread below which all embeddings count as alike; a healthy run stays above 0.3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a method may need to know of the run.
+
+    Attributes:
+        channels: 1 for a grey set, else 3.
+        images: training images.
+        image_size: side of a picture, in pixels.
+        batch_size: images per step over all processes.
+        epochs: passes over the images.
+        steps_per_epoch: optimizer steps in an epoch.
+    """
+
+    channels: int
+    images: int
+    image_size: int
+    batch_size: int
+    epochs: int
+    steps_per_epoch: int
+
+
+class Method(nn.Module):
+    """A pretraining method: its networks, its views and its loss.
+
+    A module of a method declares `Options`, a subclass of this class, and `METHOD`, that subclass. A method may have
+    `after_step(progress)` (a momentum encoder, a queue); all its state lies in parameters and buffers.
+
+    Attributes:
+        encoder: the network that is handed on.
+        good_only: train on good images alone.
+        advice: what to try when embeddings collapse.
+    """
+
+    good_only: ClassVar[bool] = False
+    advice: ClassVar[str] = "lower pretrain.learning_rate, raise pretrain.batch_size or lengthen pretrain.warmup"
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @classmethod
+    def check(cls, encoder: Encoder, options: Any, facts: Facts) -> None:
+        """Refuse a backbone or a set that does not fit.
+
+        Raises:
+            UserError: naming what fits.
+        """
+
+    @classmethod
+    def build(cls, encoder: Encoder, options: Settings, facts: Facts) -> Method:
+        """The method after `check`; its own weights come from torch's global seed."""
+        cls.check(encoder, options, facts)
+        return cls(encoder, options, facts)  # type: ignore[call-arg]
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Scalars of one step: "loss", and logs; "spread" where there are embeddings to watch for collapse.
+
+        Args:
+            batch: "image" uint8 (B, C, S, S), "group", "index", "label" (B,), and a "generator".
+            progress: share of the run that is done, in [0, 1].
+        """
+        raise NotImplementedError
+
+    def pictures(self, batch: Batch) -> Tensor:
+        """A strip per image of what the method sees or paints: (B, n, C, S, S) in [0, 1], the image itself first."""
+        raise NotImplementedError
+
+    def handover(self) -> dict[str, Tensor]:
+        """Tensors to hand on beside the encoder, keyed with a prefix of their own such as `decoder.`."""
+        return {}
+
+
+def spread(embeddings: Tensor) -> Tensor:
+    """How far embeddings (B, D) are from being all alike: 0 when they are, about 1 when they fill the sphere.
+
+    Mean over the dimensions of the standard deviation over the batch of the L2-normalised embeddings, times sqrt(D)
+    (Chen and He 2021, section 4.1).
+    """
+    unit = nn.functional.normalize(embeddings.detach().float(), dim=1)
+    return unit.std(dim=0, correction=0).mean() * math.sqrt(unit.shape[1])
+
+
+def gather(x: Tensor) -> Tensor:
+    """Rows (B, ...) of all processes (P * B, ...), in order of rank; gradients flow back to each process's own.
+
+    A loss computed on the gathered rows and averaged over processes, as DDP does, has the gradient that one process
+    would get on the whole batch. Without processes it is `x`.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return x
+    gathered: Tensor = _Gather.apply(x)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]

@@ -1,0 +1,124 @@
+"""Masked autoencoders (He, Chen, Xie, Li, Dollar, Girshick: Masked autoencoders are scalable vision learners, 2022).
+
+Plain ViTs get the paper's design: only the visible patches pass through the encoder, a light decoder fills in the
+rest. A convolution cannot skip patches, so a CNN or another hierarchical backbone sees the whole picture with the
+hidden patches replaced by a learned value, and one linear layer on its last map predicts them (SimMIM, Xie et al.
+2022; ConvNeXt V2, Woo et al. 2023, likewise trains on masked input). What the paper saves in compute by skipping
+hidden patches is therefore saved for plain ViTs only.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from ssl_defect.config import Settings
+from ssl_defect.data.augment import Crop, random_geometry, to_float
+from ssl_defect.errors import UserError
+from ssl_defect.nets.backbones import Encoder
+from ssl_defect.nets.painters import MapPainter, Painter, TokenPainter
+from ssl_defect.nets.patches import hidden_count, normalise_patches, patchify, random_order, unpatchify
+from ssl_defect.pretrain.base import Facts, Method
+from ssl_defect.train.plan import Batch
+
+
+class Options(Settings):
+    """Settings of masked pretraining."""
+
+    mask_ratio: float | None = Field(
+        None, gt=0, lt=1, description="Share of the patches that is hidden; left out: 0.75 for ViTs, 0.6 otherwise."
+    )
+    unit: int | None = Field(
+        None,
+        ge=4,
+        description="Side of a patch in pixels. A ViT's own; otherwise, left out, 32, or 16 below 192-pixel pictures.",
+    )
+    decoder_width: int = Field(128, ge=16, multiple_of=16, description="Width of the ViT's decoder.")
+    decoder_depth: int = Field(2, ge=1, description="Blocks of the ViT's decoder.")
+    normalise: bool = Field(True, description="Predict each patch less its mean, over its deviation.")
+    crop: tuple[float, float] = Field(
+        (0.5, 1.0), description="Share of the area kept. The only view beside flips: masking is variation enough."
+    )
+    flips: bool = Field(True, description="Mirror. Surfaces know no up and down; switch off where mirrored is wrong.")
+    turns: bool = Field(True, description="Quarter turns, for the same reason.")
+
+
+class MAE(Method):
+    """Hidden patches are predicted from the visible ones."""
+
+    def __init__(self, encoder: Encoder, options: Options, facts: Facts) -> None:
+        super().__init__(encoder)
+        self.options = options
+        self.unit = patch_size(encoder, options)
+        number = (encoder.image_size // self.unit) ** 2
+        hidden = hidden_count(number, options.mask_ratio or (0.75 if encoder.is_vit else 0.6))
+        self.painter: Painter = (
+            TokenPainter(encoder, hidden, facts.channels, options.decoder_width, options.decoder_depth)
+            if encoder.is_vit
+            else MapPainter(encoder, hidden, facts.channels, self.unit)
+        )
+
+    @classmethod
+    def check(cls, encoder: Encoder, options: Options, facts: Facts) -> None:
+        """Refuse backbones that fit neither design, and patches that do not divide the picture."""
+        if not encoder.is_vit and len(set(encoder.reductions)) == 1:
+            raise UserError(
+                f"pretrain.method: mae does not fit {encoder.name}; it fits plain ViTs (vit_*, deit_*), ResNet, "
+                "EfficientNet, ConvNeXt, MobileNet, RegNet, Swin and other backbones with a pyramid"
+            )
+        own = encoder.reductions[-1]
+        unit = patch_size(encoder, options)
+        if encoder.is_vit and unit != own:
+            raise UserError(f"pretrain.options.unit: {encoder.name} cuts patches of {own} pixels; leave `unit` out")
+        for name, side in (("the patch", unit), (f"the stride of {encoder.name}", own)):
+            if facts.image_size % side or facts.image_size < 2 * unit:
+                larger = max((facts.image_size // side + 1) * side, 2 * unit)
+                raise UserError(
+                    f"data.image_size: mae needs a multiple of {name} ({side} pixels), two patches wide at least, "
+                    f"got {facts.image_size}; take {larger}"
+                )
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Loss: mean squared error over the pixels of hidden patches (He et al. 2022, section 3)."""
+        generator = batch["generator"]
+        crop = Crop(scale=self.options.crop, flips=self.options.flips, turns=self.options.turns)
+        images = to_float(batch["image"])
+        images = random_geometry(len(images), images.shape[-1], generator, crop).apply(images)
+        predicted, hidden = self.painter(self.encoder, images, self.mask(len(images), generator))
+        target = patchify(images, self.unit)
+        if self.options.normalise:
+            target = normalise_patches(target)[0]
+        return {"loss": masked_error(predicted.float(), target, hidden)}
+
+    def mask(self, count: int, generator: Generator) -> Tensor:
+        """A random order of the patches of each picture, (count, N); the first of them stay visible."""
+        return random_order(count, (self.encoder.image_size // self.unit) ** 2, generator)
+
+    def pictures(self, batch: Batch) -> Tensor:
+        """Each picture, what is left visible of it, and the whole with the hidden patches painted: (B, 3, C, S, S)."""
+        images = to_float(batch["image"])
+        predicted, hidden = self.painter(self.encoder, images, self.mask(len(images), batch["generator"]))
+        patches = patchify(images, self.unit)
+        painted = predicted.float()
+        if self.options.normalise:
+            _, mean, deviation = normalise_patches(patches)
+            painted = painted * deviation + mean
+        covered = patches.masked_fill(hidden.unsqueeze(2), 0.5)
+        painted = torch.where(hidden.unsqueeze(2), painted, patches).clamp(0, 1)
+        return torch.stack([images, unpatchify(covered, self.unit), unpatchify(painted, self.unit)], dim=1)
+
+
+def masked_error(predicted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
+    """Mean squared error of patches (B, N, P) over the pixels of the hidden ones, `hidden` (B, N) bool."""
+    error = (predicted - target).square().mean(dim=2)
+    return (error * hidden).sum() / hidden.sum()
+
+
+def patch_size(encoder: Encoder, options: Options) -> int:
+    """Side of the patches that are hidden as one, in pixels."""
+    own = encoder.reductions[-1] if encoder.is_vit else 32 if encoder.image_size >= 192 else 16
+    return options.unit or own
+
+
+METHOD = MAE

@@ -1,0 +1,128 @@
+"""The pretraining stage: prepared pictures in, an encoder file and its history out."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_defect.config import Recipe, Settings, validate
+from ssl_defect.console import say
+from ssl_defect.data.store import Store, open_store
+from ssl_defect.errors import UserError, nearest
+from ssl_defect.nets.backbones import build_encoder
+from ssl_defect.nets.weights import load_start, save_encoder
+from ssl_defect.pretrain import METHODS
+from ssl_defect.pretrain.base import Facts, Method
+from ssl_defect.pretrain.history import paint, shown, write_summary
+from ssl_defect.pretrain.probe import Probe
+from ssl_defect.pretrain.training import CHECKPOINT, ENCODER, Work, train
+from ssl_defect.train.batches import Rows
+from ssl_defect.train.checkpoint import remove_checkpoints
+from ssl_defect.train.device import lay_out, make_fabric, precision_name
+from ssl_defect.train.seeds import mixed_seed
+
+
+def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
+    """Bring an encoder to its weights and leave it in `out`, going on from a killed run's checkpoint if there is one.
+
+    Leaves `encoder.safetensors`, `history.csv`, `pretrain.json`, for methods that train `pictures.npz`, and with
+    `pretrain.keep_every` also `encoder-epoch-NNNN.safetensors`.
+
+    Args:
+        recipe: its `model`, `pretrain`, `compute` and seed are used.
+        prepared: a finished prepare folder.
+        out: an existing or new folder.
+
+    Raises:
+        UserError: a setting, backbone or set that does not fit; embeddings that collapsed; a loss that is no number.
+    """
+    started, out = time.monotonic(), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    kind, options = choose(recipe)
+    store = open_store(Path(prepared))
+    rows = training_rows(recipe, store, kind)
+    torch.manual_seed(recipe.pretrain_seed)
+    encoder = build_encoder(recipe.model.backbone, store.images.shape[1])
+    origin = load_start(encoder, "imagenet" if recipe.pretrain.method == "imagenet" else recipe.pretrain.start)
+    fabric = make_fabric(recipe.compute, encoder)
+    lay_out(encoder)
+    probe = Probe(store, fabric)
+    extra: dict[str, torch.Tensor] = {}
+    if kind is None:
+        state = _measure_only(recipe, fabric.to_device(encoder), origin, probe)
+    else:
+        torch.manual_seed(mixed_seed(recipe.pretrain_seed, 1))
+        method = kind.build(encoder, options, make_facts(recipe, store, len(rows)))
+        state = train(Work(recipe, method, store, rows, origin, out), probe, fabric)
+        extra = method.handover()
+        paint(out, method, store, rows, fabric)
+    if fabric.is_global_zero:
+        save_encoder(out / ENCODER, encoder, {"method": recipe.pretrain.method, "origin": origin}, extra)
+        facts = {"origin": origin, "precision": precision_name(fabric), "seconds": round(time.monotonic() - started, 1)}
+        write_summary(out, recipe, state, facts, probe.k)
+        remove_checkpoints(out / CHECKPOINT)
+    fabric.barrier()
+
+
+def choose(recipe: Recipe) -> tuple[type[Method] | None, Settings]:
+    """The recipe's method (None where nothing is trained) and its validated options.
+
+    Raises:
+        UserError: an unknown method or a wrong option.
+    """
+    name = recipe.pretrain.method
+    if name not in METHODS:
+        accepted = f"accepted: {', '.join(METHODS)}{nearest(name, METHODS)}"
+        raise UserError(f"{recipe.name}: pretrain.method: '{name}' is unknown; {accepted}")
+    path = METHODS[name][0]
+    module: Any = import_module(path) if path else None
+    kind = module.Options if module else Settings
+    options = validate(kind, recipe.pretrain.options, recipe.name, "pretrain.options")
+    return (module.METHOD if module else None), options
+
+
+def training_rows(recipe: Recipe, store: Store, kind: type[Method] | None) -> Rows:
+    """Rows to train on: those of the train split, good ones alone where the method asks for that.
+
+    Raises:
+        UserError: fewer than a batch, or fewer than two.
+    """
+    rows = store.rows("train")
+    if kind is None:
+        return rows
+    if kind.good_only:
+        rows = rows[store.labels[rows] == 0]
+    what = "good training images" if kind.good_only else "training images"
+    if len(rows) < 2:
+        raise UserError(f"pretrain: {recipe.pretrain.method} needs at least 2 {what}, the prepared set has {len(rows)}")
+    if recipe.pretrain.batch_size > len(rows):
+        raise UserError(
+            f"pretrain.batch_size: {recipe.pretrain.batch_size} is more than the {len(rows)} {what}; "
+            f"take {len(rows)} or less"
+        )
+    if recipe.pretrain.batch_size % recipe.compute.devices:
+        raise UserError(f"pretrain.batch_size: must be a multiple of compute.devices ({recipe.compute.devices})")
+    return rows
+
+
+def make_facts(recipe: Recipe, store: Store, images: int) -> Facts:
+    """What the method may know of the run."""
+    size = recipe.pretrain.batch_size
+    return Facts(
+        channels=store.images.shape[3],
+        images=images,
+        image_size=store.images.shape[1],
+        batch_size=size,
+        epochs=recipe.pretrain.epochs,
+        steps_per_epoch=max(1, images // size),
+    )
+
+
+def _measure_only(recipe: Recipe, encoder: Any, origin: str, probe: Probe) -> dict[str, Any]:
+    value = probe.measure(encoder)["auroc"]
+    say(f"pretrain: {recipe.pretrain.method}, nothing to train ({origin}); probe {shown(value)}")
+    return {"before": value, "after": value, "rows": []}
