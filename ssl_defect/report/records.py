@@ -171,7 +171,7 @@ def _arrays(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays.items())
     except (ValueError, EOFError, BadZipFile) as error:
         raise _damaged(path) from error

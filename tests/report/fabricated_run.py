@@ -75,7 +75,7 @@ def _samples(fake: Fake, rng: np.random.Generator) -> tuple[list[Sample], np.nda
     samples, masks = [], np.zeros((fake.count, fake.size, fake.size), np.uint8)
     for row in range(fake.count):
         bad = row % 3 == 2 and not fake.one_class
-        defect = fake.defects[row // 3 % len(fake.defects)] if bad else "good"
+        defect = fake.defects[row // 6 % len(fake.defects)] if bad else "good"
         if bad and fake.masks:
             y, x = rng.integers(2, fake.size - 10, 2)
             masks[row, y : y + 5, x : x + 8] = 1

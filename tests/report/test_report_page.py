@@ -1,0 +1,197 @@
+"""The whole page, from a fabricated run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fabricated_run import NASTY_CLASS, NASTY_IMAGE, Fake, build, metrics_of
+from read_page import Page
+
+from ssl_defect.errors import UserError
+from ssl_defect.report.stage import SECTIONS, report, template_digest
+
+Make = Callable[[Fake], Page]
+
+
+def lookup(metrics: Any, path: str) -> Any:
+    """The value at a dotted path, where a class name may itself hold dots."""
+    if path.startswith("classes."):
+        name = next(name for name in metrics["classes"] if path.startswith(f"classes.{name}."))
+        metrics, path = metrics["classes"][name], path.removeprefix(f"classes.{name}.")
+    for part in path.split("."):
+        metrics = metrics[int(part)] if isinstance(metrics, list) else metrics[part]
+    return metrics
+
+
+def agrees(text: str, value: float) -> bool:
+    """Whether a shown figure is the value, up to rounding in its last digit."""
+    plain = text.replace(",", "").rstrip("%")
+    unit = 10.0 ** -len(plain.partition(".")[2])
+    return abs(float(plain) - value * (100 if text.endswith("%") else 1)) <= unit / 2 + 1e-9
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_every_figure_shown_is_the_one_in_metrics_json(make_page: Make, tmp_path: Path, task: str) -> None:
+    page = make_page(Fake(task=task, defects=("crack", "dent.v2", NASTY_CLASS)))
+    metrics = metrics_of(tmp_path)
+    assert len(page.figures) > 60
+    for path, exact, text in page.figures:
+        assert float(exact) == lookup(metrics, path), path
+        assert agrees(text, float(exact)), (path, text)
+    shown = {path for path, _, _ in page.figures}
+    for block in ("image", "pixel"):
+        for key, entry in (metrics[block] or {}).items():
+            if isinstance(entry, dict) and "value" in entry:
+                assert {f"{block}.{key}.{end}" for end in ("value", "low", "high")} <= shown
+    assert {f"image.confusion.{cell}" for cell in ("tn", "fp", "fn", "tp")} <= shown
+
+
+def test_the_verdict_gives_interval_and_rates(make_page: Make, tmp_path: Path) -> None:
+    page = make_page(Fake(count=300))
+    cells = metrics_of(tmp_path)["image"]["confusion"]
+    alarms = 100 * cells["fp"] / (cells["fp"] + cells["tn"])
+    found = 100 * cells["tp"] / (cells["tp"] + cells["fn"])
+    assert (
+        "On 150 unseen images this detector separates defective from good with AUROC 0.87 (95% interval 0.82 to 0.92). "
+        f"At the threshold chosen on validation it finds {found:.0f}% of the defective parts and raises {alarms:.0f} "
+        "false alarms per 100 good ones."
+    ) in page.text
+    assert (
+        "SimCLR, 5 epochs from random weights, moved the kNN AUROC on validation from 0.61 to 0.75 (+0.14)" in page.text
+    )
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    recipe = build(tmp_path, Fake())
+    report(recipe, tmp_path, tmp_path / "one")
+    report(recipe, tmp_path, tmp_path / "two")
+    assert (tmp_path / "one" / "index.html").read_bytes() == (tmp_path / "two" / "index.html").read_bytes()
+    metrics = metrics_of(tmp_path)
+    metrics["image"]["auroc"]["value"] = 0.5
+    (tmp_path / "evaluate" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    report(recipe, tmp_path, tmp_path / "two")
+    assert (tmp_path / "one" / "index.html").read_bytes() != (tmp_path / "two" / "index.html").read_bytes()
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_names_from_files_are_text(make_page: Make, task: str) -> None:
+    defects = ("crack", NASTY_CLASS, '{{ 7 * 7 }}" onload="alert(1)')
+    sections = {"description": NASTY_IMAGE, "report": {"title": NASTY_CLASS}}
+    page = make_page(Fake(task=task, defects=defects, sections=sections))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not [facts for _, facts in page.tags for key in facts if key.startswith("on")]
+    assert not [facts for tag, facts in page.tags if tag == "img" and not facts["src"].startswith("data:image/webp")]
+    assert NASTY_CLASS in page.text
+    assert NASTY_IMAGE in page.text
+    assert "{{ 7 * 7 }}" in page.text
+
+
+def test_nothing_is_fetched(make_page: Make) -> None:
+    page = make_page(Fake(defects=("crack", NASTY_CLASS)))
+    for tag, facts in page.tags:
+        for key in ("src", "href", "srcset", "action", "data"):
+            assert facts.get(key, "#").startswith(("#", "data:")), (tag, facts[key][:80])
+    assert "@import" not in page.html
+    assert not re.search(r"url\(", page.html)
+
+
+def test_sections_stand_in_order_with_unique_ids(make_page: Make) -> None:
+    page = make_page(Fake())
+    ids = [facts["id"] for _, facts in page.tags if "id" in facts]
+    assert len(ids) == len(set(ids))
+    assert [facts["id"] for tag, facts in page.tags if tag == "section"] == [anchor for anchor, _, _ in SECTIONS]
+    linked = {facts["href"] for tag, facts in page.tags if tag in {"a", "use"}}
+    assert linked <= {f"#{name}" for name in ids}
+
+
+def test_every_picture_and_figure_has_words(make_page: Make) -> None:
+    page = make_page(Fake())
+    for tag, facts in page.tags:
+        if tag == "img":
+            assert facts["alt"]
+        if tag == "svg":
+            assert facts.get("aria-label") or facts.get("aria-hidden") == "true"
+
+
+OPTIONAL = [
+    (Fake(embeddings=False), "No embeddings: evaluate left none."),
+    (Fake(embeddings=False, sections={"evaluate": {"embeddings": False}}), "turned off in the recipe (evaluate.embedd"),
+    (Fake(gradcam=0), "No Grad-CAM: evaluate left none."),
+    (Fake(gradcam=0, sections={"evaluate": {"gradcam": 0}}), "No Grad-CAM: it is turned off in the recipe"),
+    (Fake(task="classification"), "No pixel metrics: a classification detector gives a score per image, no map."),
+    (Fake(masks=False), "No pixel metrics: the test images have no usable masks."),
+    (Fake(method="none"), "No self-supervised pretraining: the encoder started from random weights."),
+    (Fake(method="none"), "There was no pretraining to draw: the method is none"),
+    (Fake(views=False), "No views: pretraining left no pictures."),
+    (Fake(recorded=False), "the stages were called from Python and left no record"),
+    (Fake(one_class=True), "the detector cannot be judged: the test images hold one class only."),
+    (Fake(split="random"), "The split is random, not by group"),
+    (Fake(source="elpv"), "CC BY-NC-SA 4.0"),
+]
+
+
+@pytest.mark.parametrize(("fake", "line"), OPTIONAL)
+def test_what_is_missing_is_said(make_page: Make, fake: Fake, line: str) -> None:
+    assert line in make_page(fake).text.replace("`", "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepare/samples.csv",
+        "prepare/images.npy",
+        "prepare/audit.json",
+        "pretrain/pretrain.json",
+        "finetune/finetune.json",
+        "evaluate/metrics.json",
+        "evaluate/curves.json",
+        "evaluate/predictions.csv",
+    ],
+)
+def test_a_missing_record_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    recipe = build(tmp_path, Fake())
+    (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=Path(name).name) as caught:
+        report(recipe, tmp_path, tmp_path / "report")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["evaluate/predictions.csv", "evaluate/maps.npy", "evaluate/gradcam.npz", "pretrain/history.csv"]
+)
+def test_a_damaged_record_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    recipe = build(tmp_path, Fake())
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:40] if path.suffix in {".npy", ".npz"} else b"image,epoch\n3,x,\xff\n")
+    with pytest.raises(UserError, match=f"{re.escape(path.name)}: damaged"):
+        report(recipe, tmp_path, tmp_path / "report")
+
+
+def test_a_large_run_stays_small_and_quick(tmp_path: Path) -> None:
+    recipe = build(tmp_path, Fake(count=2000, size=128, channels=3, gradcam=12))
+    start = time.process_time()
+    report(recipe, tmp_path, tmp_path / "report")
+    assert time.process_time() - start < 6  # processor seconds; about one on an idle core
+    assert (tmp_path / "report" / "index.html").stat().st_size < 5_000_000
+
+
+def test_the_report_needs_no_torch() -> None:
+    code = "import sys, ssl_defect.report.stage; sys.exit(sum(m in sys.modules for m in ('torch', 'sklearn', 'timm')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_templates_are_part_of_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "page.html.j2").write_text("one", encoding="utf-8")
+    monkeypatch.setattr("ssl_defect.report.stage.HERE", tmp_path)
+    before = template_digest()
+    (tmp_path / "page.html.j2").write_text("two", encoding="utf-8")
+    assert template_digest() != before
