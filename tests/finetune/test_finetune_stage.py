@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from ssl_defect.config import dump_yaml
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.finetune import TASKS
@@ -45,8 +46,8 @@ def predictions(detector: Detector, store: Store, split: str) -> tuple[np.ndarra
 
 
 SETTINGS = {
-    "classification": {"steps": 60},
-    "segmentation": {"steps": 60, "options": {"decoder_width": 8}},
+    "classification": {"steps": 80},
+    "segmentation": {"steps": 80, "options": {"decoder_width": 8}},
 }
 
 
@@ -57,7 +58,9 @@ def test_every_task_is_tried() -> None:
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 @pytest.mark.parametrize("task", TASKS)
 def test_learns_an_easy_texture(task: str, backbone: str, make_case: Make, tmp_path: Path) -> None:
-    case = make_case(task=task, backbone=backbone, **SETTINGS[task])
+    rates = {"learning_rate": 1e-2, "encoder_learning_rate": 1e-3}
+    kinds = ("good", "spot")
+    case = make_case(kinds=kinds, count=120, task=task, backbone=backbone, eval_every=20, **rates, **SETTINGS[task])
     detector = run(case, tmp_path)
     rows, found = predictions(detector, case.store, "test")
     assert roc_auc_score(case.store.labels[rows], found["score"]) > 0.9
@@ -144,7 +147,7 @@ def test_a_rate_of_zero_freezes_the_encoder_with_its_statistics(make_case: Make,
     ],
 )
 def test_batch_norm_statistics(origin: str, setting: str, frozen: bool, make_case: Make, tmp_path: Path) -> None:
-    case = make_case(steps=2, eval_every=2, origin=origin, batch_norm=setting)
+    case = make_case(steps=4, eval_every=4, origin=origin, batch_norm=setting)
     body = run(case, tmp_path).encoder.body
     before = load_file(case.pretrained / "encoder.safetensors")
     kept = [torch.equal(body.state_dict()[n], before[f"encoder.{n}"]) for n in body.state_dict() if "running_mean" in n]
@@ -184,29 +187,22 @@ CHILD = """
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_killed_run_goes_on_and_ends_with_the_same_weights(task: str, make_case: Make, tmp_path: Path) -> None:
-    from ssl_defect.config import dump_yaml
-
-    case = make_case(task=task, steps=60, eval_every=4, patience=99)
+    case = make_case(task=task, steps=40, eval_every=4, patience=99)
     (tmp_path / "recipe.yaml").write_text(dump_yaml(case.recipe), encoding="utf-8")
-
-    def start(out: Path) -> subprocess.Popen[str]:
-        words = [tmp_path / "recipe.yaml", case.prepared, case.pretrained, out]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", textwrap.dedent(CHILD), *map(str, words)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-
-    whole = start(tmp_path / "whole")
-    assert whole.wait(120) == 0, whole.stderr and whole.stderr.read()
-    killed, out = start(tmp_path / "killed"), tmp_path / "killed"
-    wait_for(lambda: (out / "checkpoint.pt").exists() and len(history(out)) >= 4)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    run(case, whole)
+    words = [tmp_path / "recipe.yaml", case.prepared, case.pretrained, out]
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as killed:
+        wait_for(lambda: (out / "checkpoint.pt").exists() and len(history(out)) >= 3)
+        killed.send_signal(signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
     assert not (out / "finetune.json").exists()
-    again = start(out)
-    assert again.wait(120) == 0, again.stderr and again.stderr.read()
-    expected, found = load_file(tmp_path / "whole" / "model.safetensors"), load_file(out / "model.safetensors")
+    assert len(history(out)) < 10
+    run(case, out)
+    expected, found = load_file(whole / "model.safetensors"), load_file(out / "model.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert (tmp_path / "whole" / "history.csv").read_bytes() == (out / "history.csv").read_bytes()
+    assert (whole / "history.csv").read_bytes() == (out / "history.csv").read_bytes()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -246,8 +242,8 @@ def test_more_labels_asked_for_than_there_are(
 ) -> None:
     case = make_case(labels_per_class=500, steps=2, eval_every=2)
     run(case, tmp_path)
-    assert "fewer than 500 training images of good (16), scratch (16), spot (16)" in capsys.readouterr().err
-    assert json.loads((tmp_path / "finetune.json").read_text())["labels"]["good"] == 16
+    assert "fewer than 500 training images of good (15), scratch (15), spot (15)" in capsys.readouterr().err
+    assert json.loads((tmp_path / "finetune.json").read_text())["labels"]["good"] == 15
 
 
 @pytest.mark.parametrize(
