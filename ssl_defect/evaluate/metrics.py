@@ -58,7 +58,7 @@ def average_precision(tp: Array, fp: Array, tied: Array | None = None) -> Array:
             levels are bins of a histogram, over which precision is taken to change linearly. All tied by default.
     """
     called = tp + fp
-    precision = np.divide(tp, called, out=np.zeros(np.shape(called)), where=called > 0)
+    precision = np.divide(tp, called, out=np.zeros(np.shape(called)), where=called > 0, dtype=np.float64)
     if tied is not None and not tied.all():
         before = np.where(called[..., :-1] > 0, precision[..., :-1], precision[..., 1:])
         smooth = (precision[..., 1:] + before) / 2
