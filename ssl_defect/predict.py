@@ -162,10 +162,9 @@ def read_picture(path: Path, spec: Spec) -> Picture:
     except UnusableError as error:
         return Picture(path, None, None, str(error))
     square = to_square(pixels, spec.image_size)
-    if spec.channels == 1 and square.shape[2] == 3:
-        if not is_grey(square):
-            odd.append("colour picture for a detector of grey ones")
-            square = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)[..., None]
+    if spec.channels == 1 and not is_grey(square):
+        odd.append("colour picture for a detector of grey ones")
+        square = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)[..., None]
     shape = (spec.image_size, spec.image_size, spec.channels)
     return Picture(path, pixels, np.broadcast_to(square[..., : spec.channels], shape), "; ".join(odd))
 

@@ -24,7 +24,7 @@ from ssl_defect.finetune.training import CHECKPOINT, Work, train
 from ssl_defect.finetune.views import Views
 from ssl_defect.nets.detector import Spec
 from ssl_defect.train.checkpoint import remove_checkpoints
-from ssl_defect.train.device import lay_out, make_fabric
+from ssl_defect.train.device import lay_out, make_fabric, precision_name
 
 
 def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> None:
@@ -45,7 +45,7 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
         raise UserError("finetune: there are no validation images; raise data.val_share")
     torch.manual_seed(recipe.seed)
     detector, meta = build_detector(make_spec(recipe, store, kind, options), encoder_file)
-    freeze(detector, recipe.finetune, trained=not meta.get("origin", "random").startswith("random"))
+    freeze(detector, recipe.finetune, trained=is_trained(meta))
     task = kind(detector, options, store)
     fabric = make_fabric(recipe.compute, lay_out(task))
     out.mkdir(parents=True, exist_ok=True)
@@ -70,6 +70,11 @@ def find_task(recipe: Recipe) -> tuple[type[Task], Views]:
     options: Views = validate(module.Options, recipe.finetune.options, recipe.name, "finetune.options")
     kind: type[Task] = module.TASK
     return kind, options
+
+
+def is_trained(meta: dict[str, str]) -> bool:
+    """Whether an encoder file with this metadata holds weights that were trained, by us or by others."""
+    return meta.get("method", "none") != "none" or not meta.get("origin", "random").startswith("random")
 
 
 def labelled_rows(recipe: Recipe, store: Store) -> Rows:
@@ -111,7 +116,7 @@ def summary(work: Work, state: dict[str, Any], fabric: Fabric) -> dict[str, Any]
         "steps": state["history"][-1]["step"],
         "stopped_early": state["history"][-1]["step"] < settings.steps,
         "seconds": round(state["seconds"], 2),
-        "precision": "bfloat16" if "bf16" in str(fabric._precision.precision) else "float32",
+        "precision": precision_name(fabric),
         "losses": work.task.losses,
         "batch_norm": work.task.detector.still,
         "origin": work.meta.get("origin", ""),

