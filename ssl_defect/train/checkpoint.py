@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from ssl_defect import console
 from ssl_defect.artifacts import atomic
 
-BROKEN = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
+BROKEN = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 def previous(path: Path) -> Path:
@@ -36,13 +37,21 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         if not file.exists():
             continue
         try:
-            content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-            return content
+            return _read(file)
         except BROKEN:
             aside = path.with_name(f"{path.name}.damaged")
             file.replace(aside)
             console.say(f"{file.name} is damaged: set aside as {aside.name}, going on from the one before it")
     return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(file) as archive:  # torch does not compare the checksums that it writes
+        bad = archive.testzip()
+    if bad is not None:
+        raise ValueError(f"{bad} does not match its checksum")
+    content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return content
 
 
 def remove_checkpoints(path: Path) -> None:
