@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def predict(run: Path, images: Sequence[Path], out: Path, device: str = "auto") 
         raise UserError(f"{out}: cannot be written ({error.strerror}); give another folder with --out") from error
     names = overlay_names(paths)
     rows: list[dict[str, Any]] = []
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("ignore")  # decoders warn of what is checked here anyway
         pictures = _decoded(paths, loaded.spec, pool)
         for picture in track(_judged(pictures, loaded, names, out, pool), len(paths), "predict"):
             rows.append(picture)
