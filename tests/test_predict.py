@@ -16,7 +16,8 @@ from ssl_defect.data.images import load_picture, to_square
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.detector import Detector, Spec, load_detector, save_detector
-from ssl_defect.predict import draw_overlay, overlay_names, predict, read_picture
+from ssl_defect.overlays import draw_overlay, overlay_names
+from ssl_defect.predict import predict, read_picture
 
 SIZE = 32
 OPTIONS = {"dropout": 0.0, "decoder_width": 8, "score_share": 0.001}
