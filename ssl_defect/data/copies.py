@@ -20,11 +20,11 @@ from ssl_defect.console import track
 from ssl_defect.data.registration import SIDE, TREND, TURNS, Floats, Window, align, detail, remove_shared
 
 COARSE_SIDE = 32  # pixels of the thumbnails that candidates are found on
-CUT_SIDE = 20  # pixels of their crops
-COARSE_TREND = 3.0  # pixels of these
+CUT_SIDE = 14  # pixels of their crops
+COARSE_TREND = 4.0  # pixels of these
 CHUNK = 16  # images searched at a time
 WHITEN = 0.25  # power of the eigenvalues that the descriptor is divided by
-DIMENSIONS = 128  # of the candidates' descriptor
+DIMENSIONS = 96  # of the candidates' descriptor
 NEAREST = 8  # candidates per image
 FAR = (32, 48, 64)  # ranks of the candidates that stand for look-alikes which are no copies
 FAR_PAIRS = 2000
@@ -33,9 +33,8 @@ MARGIN = 0.5  # of Fisher's z above the 95% quantile of the look-alikes
 SMALL = 2 * FAR[0]  # sets of fewer images have no look-alikes to compare with
 SMALL_FLOOR = 0.65
 
-WINDOWS = [Window(0, 0, 1.0)] + [
-    Window(x * (1 - s), y * (1 - s), s) for s in (0.85, 0.7) for x, y in ((0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5))
-]
+CROP = 0.88  # side of the crops that a picture also looks with; nine of them, so that shifts are met too
+WINDOWS = [Window(0, 0, 1.0)] + [Window(x * (1 - CROP), y * (1 - CROP), CROP) for y in (0, 0.5, 1) for x in (0, 0.5, 1)]
 
 
 def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:

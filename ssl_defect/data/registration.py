@@ -92,7 +92,7 @@ def align(template: Floats, other: Floats, start: Floats) -> float:
     side = template.shape[0] // 2
     small, small_other = (cv2.resize(a, (side, side), interpolation=cv2.INTER_AREA) for a in (template, other))
     try:
-        _, warp = cv2.findTransformECC(small, small_other, _rescale(start, 0.5), cv2.MOTION_AFFINE, COARSE, None, 5)
+        _, warp = cv2.findTransformECC(small, small_other, _rescale(start, 0.5), cv2.MOTION_AFFINE, COARSE, None, 9)
         warp = _rescale(warp, 2)
         if _compare(template, other, warp) < HOPELESS:
             return 0.0
