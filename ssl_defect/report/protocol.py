@@ -52,7 +52,7 @@ def _facts(records: RunRecords) -> list[tuple[str, str]]:
     return [
         ("Protocol", f"{protocol['name']}, split by {protocol['split']}"),
         ("Split digest", str(protocol["split_digest"])),
-        ("Seeds", f"recipe {recipe.seed}, split {recipe.data.split_seed}"),
+        ("Seeds", f"recipe {recipe.seed}, pretraining {recipe.pretrain_seed}, split {recipe.data.split_seed}"),
         ("Task", f"{protocol['task']} on {recipe.model.backbone}"),
         (
             "Pretraining",
@@ -66,7 +66,7 @@ def _facts(records: RunRecords) -> list[tuple[str, str]]:
         ("Intervals", f"{100 * bootstrap['level']:g}%, {bootstrap['method']}, {bootstrap['draws']:,} draws by {unit}"),
         (
             "Precision",
-            f"pretraining {records.pretrain.get('precision', '–')}, fine-tuning {records.finetune['precision']}",
+            f"pretraining {records.pretrain.get('precision', '–')}, fine-tuning {records.finetune.get('precision', '–')}",
         ),
         ("Speed", _speed(records.metrics.get("ms_per_image"))),
     ]
