@@ -57,7 +57,7 @@ def test_classification_scores_everything_but_good() -> None:
 
 
 def test_segmentation_begins_believing_that_pixels_are_good() -> None:
-    assert make("segmentation").predict(pictures())["map"].mean() == pytest.approx(0.01, abs=0.005)
+    assert make("segmentation").predict(pictures())["map"].mean() == pytest.approx(0.1, abs=0.05)
 
 
 def test_image_score_by_hand() -> None:
