@@ -64,12 +64,14 @@ def _facts(records: RunRecords) -> list[tuple[str, str]]:
         ("Threshold", _threshold(threshold)),
         ("Pixel threshold", "" if pixel is None else f"{pixel:.4f}"),
         ("Intervals", f"{100 * bootstrap['level']:g}%, {bootstrap['method']}, {bootstrap['draws']:,} draws by {unit}"),
-        (
-            "Precision",
-            f"pretraining {records.pretrain.get('precision', '–')}, fine-tuning {records.finetune.get('precision', '–')}",
-        ),
+        ("Precision", _precision(records)),
         ("Speed", _speed(records.metrics.get("ms_per_image"))),
     ]
+
+
+def _precision(records: RunRecords) -> str:
+    stages = (("pretraining", records.pretrain), ("fine-tuning", records.finetune))
+    return ", ".join(f"{name} {facts['precision']}" for name, facts in stages if facts.get("precision"))
 
 
 def _threshold(threshold: dict[str, Any]) -> str:
