@@ -7,12 +7,15 @@ import warnings
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ssl_defect.evaluate.metrics import Array
 
 MOST = 2000
 FEWEST = 10
 REDUCED = 50
+TSNE_STEPS = 500
 
 
 def spread_rows(count: int, most: int = MOST) -> Array:
@@ -48,17 +51,32 @@ def _two(reduced: Array) -> Array:
 
 def _tsne(reduced: Array, seed: int) -> Array:
     perplexity = min(30.0, (len(reduced) - 1) / 3)
-    start = "pca" if reduced.shape[1] > 1 else "random"
-    coordinates: Array = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced)
+    model = TSNE(2, perplexity=perplexity, init=_start(reduced), max_iter=TSNE_STEPS, random_state=seed)
+    with threadpool_limits(1):  # sums over threads would depend on their number
+        coordinates: Array = model.fit_transform(reduced)
     return coordinates
 
 
 def _umap(reduced: Array, seed: int) -> Array:
+    size = min(15, len(reduced) - 1)
+    # found here, exactly: umap would compile a search of its own, which takes longer than all the rest
+    distances, indices = NearestNeighbors(n_neighbors=size).fit(reduced).kneighbors(reduced)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+        warnings.filterwarnings("ignore", "precomputed_knn.2. .knn_search_index. is not", UserWarning)
         import umap
-    neighbours = min(15, len(reduced) - 1)
-    start = "pca" if reduced.shape[1] > 1 else "random"  # "spectral" fails on sets that fall into separate parts
-    model = umap.UMAP(n_components=2, n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
-    coordinates: Array = model.fit_transform(reduced)
+
+        model = umap.UMAP(
+            n_components=2,
+            n_neighbors=size,
+            precomputed_knn=(indices, distances.astype(np.float32)),
+            init=_start(reduced),
+            random_state=seed,
+            n_jobs=1,
+        )
+        coordinates: Array = model.fit_transform(reduced)
     return coordinates
+
+
+def _start(reduced: Array) -> str:
+    return "pca" if reduced.shape[1] > 1 else "random"  # UMAP's own, "spectral", fails where a set falls into parts
