@@ -42,8 +42,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     right = sum(len(set(part[groups == group])) == 1 for group in range(groups.max() + 1))
     print(
-        f"{count} images of {SIDE} px, {len(set(part))} parts: {seconds:.1f} s on {len(os.sched_getaffinity(0))} cores, "
-        f"{used:.1f} s of processor time"
+        f"{count} images of {SIDE} px, {len(set(part))} parts: {seconds:.1f} s on "
+        f"{len(os.sched_getaffinity(0))} cores, {used:.1f} s of processor time"
     )
     print(f"{groups.max() + 1} groups, {right} of them of one part")
     print(f"memory {before / 1024:.0f} MiB before, {peak / 1024:.0f} MiB at most; load {os.getloadavg()[0]:.1f}")

@@ -23,7 +23,6 @@ COARSE_SIDE = 32  # pixels of the thumbnails that candidates are found on
 CUT_SIDE = 14  # pixels of their crops
 COARSE_TREND = 4.0  # pixels of these
 CHUNK = 16  # images searched at a time
-WHITEN = 0.25  # power of the eigenvalues that the descriptor is divided by
 DIMENSIONS = 96  # of the candidates' descriptor
 NEAREST = 8  # candidates per image
 FAR = (32, 48, 64)  # ranks of the candidates that stand for look-alikes which are no copies
@@ -88,8 +87,7 @@ def _candidates(coarse: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     maps -= maps.mean(dim=1, keepdim=True)
     data = torch.from_numpy(coarse)
     gallery = data @ maps[0].T
-    values, vectors = torch.linalg.eigh(gallery.T @ gallery)
-    basis = vectors[:, -DIMENSIONS:] * values[-DIMENSIONS:].clamp(min=1e-6).pow(-WHITEN)
+    basis = torch.linalg.eigh(gallery.T @ gallery)[1][:, -DIMENSIONS:]
     gallery = torch.nn.functional.normalize(gallery @ basis, dim=1)
     queries = torch.einsum("vcp,cd->pvd", maps, basis).reshape(data.shape[1], -1)
     ranks = min(FAR[-1] + 1, len(data) - 1)
