@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import urllib.parse
 import urllib.request
@@ -60,8 +61,9 @@ def save_encoder(path: Path, encoder: Encoder, meta: dict[str, str], extra: dict
     tensors = {f"{PREFIX}{key}": value for key, value in encoder.body.state_dict().items()} | (extra or {})
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     facts = {"backbone": encoder.name, "image_size": str(encoder.image_size), "format_version": FORMAT_VERSION}
+    # one metadata key, because the order of several is not fixed and equal encoders are to give equal files
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata=meta | facts)
+        save_file(tensors, temporary, metadata={"encoder": json.dumps(meta | facts, sort_keys=True)})
 
 
 def load_encoder_file(encoder: Encoder, path: Path) -> dict[str, str]:
@@ -165,6 +167,7 @@ def _metadata(path: Path) -> dict[str, str]:
         raise UserError(f"{path}: missing; run `ssl-defect pretrain` first")
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+            meta: dict[str, str] = json.loads((file.metadata() or {}).get("encoder", "{}"))
+            return meta
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: damaged; delete it and run `ssl-defect pretrain` again") from error

@@ -1,0 +1,166 @@
+"""What every pretraining method promises, on each kind of backbone that it accepts; a new one is tested by itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from striped_parts import SIZE, write_prepared
+
+from ssl_defect.data.store import open_store
+from ssl_defect.errors import UserError
+from ssl_defect.nets.backbones import build_encoder
+from ssl_defect.pretrain import METHODS
+from ssl_defect.pretrain.base import COLLAPSED, Facts, Method
+from ssl_defect.train.batches import Batches
+from ssl_defect.train.loop import Interval, Plan, fit
+from ssl_defect.train.optim import make_adamw, warmup_cosine
+
+GOLDEN = Path(__file__).with_name("golden.json")
+BACKBONES = ("test_resnet", "test_vit")
+BATCH = 16
+TRAINED = [name for name, (module, _) in METHODS.items() if module]
+
+
+@dataclass
+class Run:
+    """A method on the striped parts."""
+
+    method: Method
+    losses: list[float]
+    intervals: list[Interval]
+
+
+def build(name: str, backbone: str, prepared: Path) -> Method:
+    store = open_store(prepared)
+    rows = len(store.rows("train"))
+    module = import_module(METHODS[name][0])
+    torch.manual_seed(0)
+    encoder = build_encoder(backbone, SIZE)
+    facts = Facts(store.images.shape[3], rows, SIZE, BATCH, 10, rows // BATCH)
+    return module.METHOD.build(encoder, module.Options(), facts)  # type: ignore[no-any-return]
+
+
+def train(method: Method, prepared: Path, out: Path, steps: int, stop: int = -1, precision: Any = "32-true") -> Run:
+    store = open_store(prepared)
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    plan = Plan(steps, 1, warmup_cosine(0.1), seed=3, save_every=0)
+    optimizer = make_adamw([(method, 2e-3)], 0.05)
+    batches = Batches(store, store.rows("train"), BATCH, 3)
+    run = Run(method, [], [])
+    for interval in fit(method, batches, optimizer, plan, fabric, out / "c.pt"):
+        run.intervals.append(replace(interval))
+        if interval.logs:
+            run.losses.append(interval.logs["loss"])
+        if interval.step == stop:
+            break
+    return run
+
+
+def cases() -> list[Any]:
+    found = []
+    for name in TRAINED:
+        for backbone in BACKBONES:
+            module = import_module(METHODS[name][0])
+            facts = Facts(1, 64, SIZE, BATCH, 10, 4)
+            try:
+                module.METHOD.check(build_encoder(backbone, SIZE), module.Options(), facts)
+            except UserError:
+                continue
+            found.append(pytest.param((name, backbone), id=f"{name}-{backbone}"))
+    return found
+
+
+@pytest.fixture(params=cases())
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_every_method_fits_some_backbone() -> None:
+    assert {parameters.values[0][0] for parameters in cases()} == set(TRAINED)
+
+
+def test_its_loss_falls(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
+    losses = train(build(*case, prepared), prepared, tmp_path, 60).losses
+    assert sum(losses[-10:]) < 0.93 * sum(losses[:10])
+
+
+def test_gradients_reach_every_parameter_of_the_encoder(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
+    method = train(build(*case, prepared), prepared, tmp_path, 3).method  # residual branches open in the first steps
+    method.train()
+    store = open_store(prepared)
+    batch = Batches(store, store.rows("train"), BATCH, 0)(0) | {"generator": torch.Generator().manual_seed(0)}
+    method(batch, 0.5)["loss"].backward()
+    without = [
+        name
+        for name, parameter in method.encoder.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not bool(parameter.grad.any()))
+    ]
+    assert without == []
+
+
+def test_its_state_survives_a_checkpoint(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = train(build(*case, prepared), prepared, tmp_path / "whole", 8)
+    train(build(*case, prepared), prepared, tmp_path, 8, stop=5)
+    rest = train(build(*case, prepared), prepared, tmp_path, 8)
+    assert [i.step for i in rest.intervals] == [4, 5, 6, 7, 8]
+    assert rest.losses == whole.losses[4:]
+    one, two = whole.method.state_dict(), rest.method.state_dict()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_bfloat16_stays_finite_and_close(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    full = train(build(*case, prepared), prepared, tmp_path / "full", 5)
+    half = train(build(*case, prepared), prepared, tmp_path, 5, precision="bf16-mixed")
+    assert half.losses == pytest.approx(full.losses, rel=0.05)
+    assert all(parameter.dtype == torch.float32 for parameter in half.method.parameters())
+
+
+def test_it_does_not_collapse_and_logs_only_scalars(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
+    last = train(build(*case, prepared), prepared, tmp_path, 10).intervals[-1]
+    assert all(isinstance(value, float) for value in last.logs.values())
+    assert last.logs.get("spread", 1.0) > 5 * COLLAPSED
+
+
+def test_its_pictures_begin_with_the_picture(case: tuple[str, str], prepared: Path) -> None:
+    store = open_store(prepared)
+    batch = Batches(store, store.rows("train"), 4, 0)(0) | {"generator": torch.Generator().manual_seed(0)}
+    with torch.inference_mode():
+        strips = build(*case, prepared).eval().pictures(batch)
+    assert strips.ndim == 5
+    assert strips.shape[0] == 4
+    assert strips.shape[1] >= 2
+    torch.testing.assert_close(strips[:, 0], batch["image"] / 255)
+
+
+def test_its_curve_is_the_golden_one(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))["-".join(case)]
+    losses = train(build(*case, prepared), prepared, tmp_path, 20).losses
+    assert losses == pytest.approx(golden, rel=0.01)
+
+
+def write_golden(folder: Path) -> None:
+    """Write the golden curves anew, after a change that was meant to change them: run this file as a script."""
+    torch.set_num_threads(1)
+    prepared, curves = write_prepared(folder / "prepare"), {}
+    for number, parameters in enumerate(cases()):
+        out = folder / str(number)
+        out.mkdir()
+        losses = train(build(*parameters.values[0], prepared), prepared, out, 20).losses
+        curves["-".join(parameters.values[0])] = [round(loss, 5) for loss in losses]
+    GOLDEN.write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        write_golden(Path(name))
