@@ -182,12 +182,11 @@ def test_wrong_stages_are_said_so(recipe: Recipe, tmp_path: Path, first: str, la
         pipeline.run(recipe, tmp_path / "a", first, last)
 
 
-def test_two_runs_in_one_folder_the_second_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+def test_two_runs_in_one_folder_the_second_is_refused(fake, recipe: Recipe, tmp_path: Path) -> None:
     out = tmp_path / "a"
     out.mkdir()
-    hold = (
-        f"from filelock import FileLock; FileLock({str(out / '.lock')!r}).acquire(); print('held', flush=True); input()"
-    )
+    lock = f"lock = FileLock({str(out / '.lock')!r}); lock.acquire()"
+    hold = f"import time; from filelock import FileLock; {lock}; print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -199,7 +198,7 @@ def test_two_runs_in_one_folder_the_second_is_refused(recipe: Recipe, tmp_path: 
     assert not (out / "prepare").exists()
 
 
-def test_a_read_only_folder_is_said_so(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_read_only_folder_is_said_so(fake, recipe: Recipe, tmp_path: Path) -> None:
     """In a child that gives up its rights, since root may write anywhere."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
@@ -221,7 +220,7 @@ def test_a_read_only_folder_is_said_so(recipe: Recipe, tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_file_in_the_way_is_said_so(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_said_so(fake, recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="give a folder that you may write"):
         pipeline.run(recipe, tmp_path / "file")
