@@ -56,7 +56,8 @@ def history(series: Sequence[Series], labels: tuple[str, str], alt: str, unit: b
     xs = [x for one in series for x in one.xs]
     ys = [y for one in series for y in one.ys]
     low, high = _range(ys)
-    frame = Frame((min(xs), max(*xs, min(xs) + 1)), (max(low, 0.0), min(high, 1.0)) if unit else (low, high))
+    upright = (max(low, 0.0), min(high, 1.0)) if unit else (low, high)
+    frame = Frame((min(xs), max(*xs, min(xs) + 1)), upright, left=64, whole=True)
     parts = [axes(frame, *labels)]
     for one in series:
         parts.append(line(frame, one.xs, one.ys, one.style))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ssl_defect.report.numbers import listed, share
-from ssl_defect.report.pictures import Bytes, Shot, aspect_of, data_uri, heat_uri, outline
+from ssl_defect.report.pictures import Bytes, Shot, aspect_of, centred, data_uri, heat_uri, outline
 from ssl_defect.report.records import DEFECTIVE, Prediction, RunRecords
 
 HITS = 6
@@ -70,10 +72,17 @@ def _shot(records: RunRecords, one: Prediction, place: int) -> Shot:
     found, heat = "", ""
     if records.maps is not None:
         values: Bytes = np.asarray(records.maps[place])
-        heat, found = heat_uri(values), outline(values >= level * 255)
+        heat, found = heat_uri(centred(values, level)), outline(_called(values, level, one.area_predicted))
     elif one.row in records.gradcam:
         heat = heat_uri(records.gradcam[one.row])
     return _framed(records, one, heat, found)
+
+
+def _called(values: Bytes, level: float, area: float | None) -> npt.NDArray[np.bool_]:
+    """Cells called defective. The map has 8 bits, so of both steps beside `level` the one nearer the recorded area."""
+    exact = level * 255
+    cuts = [np.asarray(values >= cut, dtype=np.bool_) for cut in (math.ceil(exact), math.floor(exact))]
+    return cuts[0] if area is None else min(cuts, key=lambda cells: abs(float(cells.mean()) - area))
 
 
 def _cam(records: RunRecords, one: Prediction) -> Shot:

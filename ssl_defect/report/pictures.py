@@ -64,6 +64,15 @@ def heat_uri(values: Bytes, side: int = 96) -> str:
     return data_uri(_LOOKUP[np.asarray(values)], side, quality=70)
 
 
+def centred(values: Bytes, level: float) -> Bytes:
+    """A uint8 map stretched so that `level` in (0, 1) comes to lie at half: heat then means the same in every run."""
+    share = values / 255.0
+    if not 0 < level < 1:
+        return values
+    low, high = 0.5 * share / level, 0.5 + 0.5 * (share - level) / (1 - level)
+    return np.asarray(np.where(share < level, low, high) * 255).round().astype(np.uint8)
+
+
 def _lookup() -> Bytes:
     level = np.arange(256)
     places = [place for place, _ in RAMP]

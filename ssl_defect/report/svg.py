@@ -28,6 +28,7 @@ class Frame:
     right: float = 12
     top: float = 12
     bottom: float = 44
+    whole: bool = False  # ticks across at whole numbers only
 
     def across(self, value: float) -> float:
         """Horizontal place of a data value."""
@@ -83,6 +84,8 @@ def axes(frame: Frame, xlabel: str, ylabel: str) -> Markup:
     left, bottom = frame.left, frame.height - frame.bottom
     parts = []
     for value in ticks(*frame.x):
+        if frame.whole and value != round(value):
+            continue
         x = frame.across(value)
         parts.append(tag("path", class_="grid", d=f"M{short(x)} {short(frame.top)}V{short(bottom)}"))
         parts.append(tag("text", tick_text(value), x=x, y=bottom + 16, text_anchor="middle"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ssl_defect.report.pictures import aspect_of, data_uri, heat_uri, outline
+from ssl_defect.report.pictures import aspect_of, centred, data_uri, heat_uri, outline
 
 
 def opened(uri: str) -> Image.Image:
@@ -67,3 +67,13 @@ def test_heat_is_clear_where_low_and_denser_where_high() -> None:
 @pytest.mark.parametrize(("size", "aspect"), [((200, 100), 2), ((100, 900), 1 / 3), ((0, 0), 1), ((9000, 1), 3)])
 def test_aspect_is_kept_within_reason(size: tuple[int, int], aspect: float) -> None:
     assert aspect_of(*size) == pytest.approx(aspect)
+
+
+@given(hnp.arrays(np.uint8, (4, 4)), st.floats(0.01, 0.99))
+def test_heat_passes_its_middle_at_the_threshold(values: np.ndarray, level: float) -> None:
+    moved = centred(values, level).astype(int)
+    above = values >= level * 255
+    assert (moved[above] >= 127).all()
+    assert (moved[~above] <= 128).all()
+    order = np.argsort(values, axis=None, kind="stable")
+    assert (np.diff(moved.ravel()[order]) >= 0).all()

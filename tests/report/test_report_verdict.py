@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fabricated_run import Fake, build
 
 from ssl_defect.report.advice import cautions, next_steps
+from ssl_defect.report.mistakes import _called
 from ssl_defect.report.mistakes import section as mistakes
 from ssl_defect.report.records import RunRecords, read_run
 from ssl_defect.report.verdict import headline, pretraining
@@ -98,3 +100,9 @@ def test_a_mistake_shows_what_was_drawn_and_what_was_predicted(records: RunRecor
     assert not any(shot.outline_true for shot in found["alarms"])
     drawn = {shot.outline_true for shot in found["misses"]}
     assert all(shot.outline_found not in drawn for shot in found["misses"])
+
+
+@pytest.mark.parametrize(("area", "cells"), [(None, 4), (4 / 16, 4), (8 / 16, 8)])
+def test_an_outline_follows_the_recorded_area(area: float | None, cells: int) -> None:
+    values = np.repeat(np.array([0, 4, 5, 0], np.uint8), 4).reshape(4, 4)
+    assert _called(values, 4.05 / 255, area).sum() == cells
