@@ -55,6 +55,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def remove_checkpoints(path: Path) -> None:
-    """Delete the last checkpoint, the previous one and a damaged one."""
-    for file in (path, previous(path), path.with_name(f"{path.name}.damaged")):
+    """Delete the last checkpoint, the previous one, a damaged one, and what killed writes left in their folder."""
+    damaged = path.with_name(f"{path.name}.damaged")
+    for file in (path, previous(path), damaged, *path.parent.glob(".*.tmp")):
         file.unlink(missing_ok=True)

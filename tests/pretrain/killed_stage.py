@@ -1,0 +1,20 @@
+"""Runs the pretraining stage with a checkpoint after every epoch; started, and killed, by test_pretrain_processes.py.
+
+Usage: killed_stage.py PREPARED OUT METHOD BACKBONE
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from striped_parts import make_recipe
+
+from ssl_defect.pretrain import training
+from ssl_defect.pretrain.stage import pretrain
+
+if __name__ == "__main__":
+    make_plan = training.make_plan
+    training.make_plan = lambda *given: replace(make_plan(*given), save_every=0)
+    pretrain(make_recipe(sys.argv[3], sys.argv[4], epochs=12), Path(sys.argv[1]), Path(sys.argv[2]))

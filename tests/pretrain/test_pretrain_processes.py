@@ -1,0 +1,74 @@
+"""Pretraining in processes of its own: killed and started again, and shared out over two."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+HERE = Path(__file__).parent
+ALONE = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+ENVIRONMENT = ALONE | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*arguments: object) -> None:
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def kill_after(lines: int, *arguments: object) -> None:
+    """Start, and kill without warning once `lines` epochs have been said."""
+    process = start(*arguments)
+    assert process.stderr is not None
+    seen = 0
+    while seen < lines:
+        line = process.stderr.readline()
+        assert line, "it ended before it could be killed"
+        seen += ": epoch " in line
+    time.sleep(0.01 * lines)  # a checkpoint may be half written by then, or not begun
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_weights(prepared: Path, tmp_path: Path) -> None:
+    script, method, backbone = HERE / "killed_stage.py", "simclr", "test_resnet"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(script, prepared, whole, method, backbone)
+    kill_after(2, script, prepared, broken, method, backbone)
+    kill_after(4, script, prepared, broken, method, backbone)
+    finish(script, prepared, broken, method, backbone)
+    assert (whole / "encoder.safetensors").read_bytes() == (broken / "encoder.safetensors").read_bytes()
+    assert (whole / "pictures.npz").read_bytes() == (broken / "pictures.npz").read_bytes()
+    assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in broken.iterdir())
+    histories = [(folder / "history.csv").read_text(encoding="utf-8").splitlines() for folder in (whole, broken)]
+    losses = [[line.split(",")[1] for line in lines] for lines in histories]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_on_the_same_batch(prepared: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    finish(HERE / "two_processes.py", prepared, one)
+    finish(*TORCHRUN, HERE / "two_processes.py", prepared, two)
+    alone, together = load_file(one / "result.safetensors"), load_file(two / "result.safetensors")
+    assert len(alone["losses"]) == 2
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
