@@ -91,15 +91,16 @@ def align(template: Floats, other: Floats, start: Floats) -> float:
     """
     side = template.shape[0] // 2
     small, small_other = (cv2.resize(a, (side, side), interpolation=cv2.INTER_AREA) for a in (template, other))
-    try:
-        _, warp = cv2.findTransformECC(small, small_other, _rescale(start, 0.5), cv2.MOTION_AFFINE, COARSE, None, 9)
-        warp = _rescale(warp, 2)
-        if _compare(template, other, warp) < HOPELESS:
-            return 0.0
-        _, warp = cv2.findTransformECC(template, other, warp, cv2.MOTION_AFFINE, FINE, None, 5)
-    except cv2.error:  # it did not converge: not the same picture, as far as this can tell
-        return 0.0
-    return _compare(template, other, warp)
+    for blur in BLURS:
+        try:
+            _, warp = cv2.findTransformECC(small, small_other, _rescale(start, 0.5), AFFINE, COARSE, None, blur)
+            warp = _rescale(warp, 2)
+            if _compare(template, other, warp) >= HOPELESS:
+                _, warp = cv2.findTransformECC(template, other, warp, AFFINE, FINE, None, 5)
+                return _compare(template, other, warp)
+        except cv2.error:  # it did not converge: not the same picture, as far as this blur can tell
+            continue
+    return 0.0
 
 
 def _rescale(warp: Floats, factor: float) -> Floats:
@@ -110,6 +111,8 @@ def _rescale(warp: Floats, factor: float) -> Floats:
     return scaled
 
 
+AFFINE = cv2.MOTION_AFFINE
+BLURS = (5, 9)  # pixels at half the size: streaks need the sharper, distant starts the softer
 COARSE = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)
 FINE = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 25, 1e-4)
 HOPELESS = 0.1  # correlation after the coarse step below which refining is not worth its time
