@@ -117,4 +117,7 @@ def _code(recipe: Recipe, name: str) -> str:
         "pretrain": METHODS[recipe.pretrain.method][0],
         "finetune": TASKS[recipe.finetune.task][0],
     }
-    return code_version(*filter(None, (STAGES[name][0], chosen.get(name))))
+    version = code_version(*filter(None, (STAGES[name][0], chosen.get(name))))
+    if name == "report":  # its templates and styles are code as well
+        version = digest([version, import_module(STAGES[name][0]).template_digest()])
+    return version

@@ -31,6 +31,8 @@ def _stage(name):
 prepare, pretrain, finetune, evaluate, report = map(_stage, ("prepare", "pretrain", "finetune", "evaluate", "report"))
 def inputs_digest(recipe):
     return (Path(recipe.data.root) / "raw.txt").read_text()
+def template_digest():
+    return "page"
 """
 
 
