@@ -21,7 +21,7 @@ class Crop:
 
     Attributes:
         scale: least and greatest share of the picture's area that is kept, in (0, 1].
-        ratio: least and greatest width by height of the crop.
+        ratio: least and greatest width by height of the crop, as far as its area leaves room.
         flips: mirror either way.
         turns: turn by quarters.
         size: side of the view in pixels; that of the picture where None.
@@ -92,9 +92,11 @@ def random_geometry(count: int, size: int, generator: Generator, crop: Crop = Cr
         size: side of the pictures, in pixels.
     """
     draw = torch.rand(count, 7, generator=generator, device=generator.device).unbind(1)
-    area = _between(draw[0], *crop.scale) * size**2
-    ratio = _between(draw[1], math.log(crop.ratio[0]), math.log(crop.ratio[1])).exp()
-    height, width = (area / ratio).sqrt().clamp(max=size), (area * ratio).sqrt().clamp(max=size)
+    share = _between(draw[0], *crop.scale)
+    widest = -share.log()  # a box of that area and a larger log ratio would not fit into the picture
+    low, high = (widest.clamp(max=abs(math.log(r))) * math.copysign(1, math.log(r)) for r in crop.ratio)
+    ratio = _between(draw[1], low, high).exp()
+    height, width = ((share / ratio).sqrt() * size).clamp(max=size), ((share * ratio).sqrt() * size).clamp(max=size)
     top, left = draw[2] * (size - height), draw[3] * (size - width)
     quarter = (draw[4] * 4).long() if crop.turns else torch.zeros_like(draw[4], dtype=torch.long)
     flip_columns = (quarter >= 2) ^ (crop.flips & (draw[6] < 0.5))
@@ -154,7 +156,7 @@ def random_blur(images: Tensor, generator: Generator, sigma: float, share: float
     return gaussian_blur(images, torch.where(draw[0] < share, draw[1] * sigma, 0.0))
 
 
-def _between(draw: Tensor, low: float, high: float) -> Tensor:
+def _between(draw: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
     return low + draw * (high - low)
 
 

@@ -84,9 +84,9 @@ def test_crops_stay_inside_and_keep_the_area_they_announce(seed: int, least: flo
     top, left, height, width = geometry.boxes.unbind(1)
     assert bool((top >= -1e-3).all() & (left >= -1e-3).all())
     assert bool((top + height <= 40.001).all() & (left + width <= 40.001).all())
-    clipped = (height > 39.999) | (width > 39.999)
-    area = height * width / 1600
-    assert bool(((area >= least - 1e-4) | clipped).all() & (area <= 1.0001).all())
+    area, ratio = height * width / 1600, width / height
+    assert bool((area >= least - 1e-4).all() & (area <= 1.0001).all())
+    assert bool((ratio >= 0.7499).all() & (ratio <= 1.3334).all())
     torch.testing.assert_close(geometry.rows.sum(dim=2), torch.ones(16, 40))
     torch.testing.assert_close(geometry.columns.sum(dim=2), torch.ones(16, 40))
 
