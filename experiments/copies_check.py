@@ -1,7 +1,7 @@
 """Are near-copies of test images left in train? A check that shares nothing with the search for groups.
 
     python experiments/copies_check.py RUN/prepare ROOT              # the split of a run; ROOT is its data.root
-    python experiments/copies_check.py --pictures ROOT               # any folder of pictures: groups and split made here
+    python experiments/copies_check.py --pictures ROOT               # any folder: groups and split made here
 
 Every raw picture is read again at its own shape. Local features (SIFT; Lowe, IJCV 2004) of every test picture are
 matched with those of every train picture (and validation picture, apart), and a pair is a suspect if `INLIERS` or more

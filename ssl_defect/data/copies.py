@@ -23,7 +23,7 @@ COARSE_SIDE = 32  # pixels of the thumbnails that candidates are found on
 CUT_SIDE = 14  # pixels of their crops
 COARSE_TREND = 4.0  # pixels of these
 CHUNK = 16  # images searched at a time
-DIMENSIONS = 96  # of the candidates' descriptor
+DIMENSIONS = 64  # of the candidates' descriptor
 NEAREST = 8  # candidates per image
 FAR = (32, 48, 64)  # ranks of the candidates that stand for look-alikes which are no copies
 FAR_PAIRS = 2000
@@ -32,8 +32,13 @@ MARGIN = 0.5  # of Fisher's z above the 95% quantile of the look-alikes
 SMALL = 2 * FAR[0]  # sets of fewer images have no look-alikes to compare with
 SMALL_FLOOR = 0.65
 
-CROP = 0.88  # side of the crops that a picture also looks with; nine of them, so that shifts are met too
-WINDOWS = [Window(0, 0, 1.0)] + [Window(x * (1 - CROP), y * (1 - CROP), CROP) for y in (0, 0.5, 1) for x in (0, 0.5, 1)]
+CROP, CUT = 0.88, 0.8  # side of the crops with nine places, so that shifts are met too; side where one edge is cut off
+WINDOWS = (
+    [Window(0, 0, 1, 1)]
+    + [Window(x * (1 - CROP), y * (1 - CROP), CROP, CROP) for y in (0, 0.5, 1) for x in (0, 0.5, 1)]
+    + [Window(place * (1 - CUT), 0, CUT, 1) for place in (0, 1)]
+    + [Window(0, place * (1 - CUT), 1, CUT) for place in (0, 1)]
+)
 
 
 def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -53,7 +58,8 @@ def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     near, far = _candidates(coarse)
     scores = _verify(details, np.concatenate([near, far]))
     known, null = scores[: len(near)], scores[len(near) :]
-    labels = link(len(rows), near[:, :2], known, _threshold(null))
+    aligned = known != 0  # a failed alignment says nothing against a pair
+    labels = link(len(rows), near[aligned, :2], known[aligned], _threshold(null))
     groups[rows] = rows[_first(labels)]
     return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 

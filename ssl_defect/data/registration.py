@@ -64,22 +64,28 @@ TURNS: list[Callable[[Floats], Floats]] = [
 
 @dataclass(frozen=True)
 class Window:
-    """A square crop in shares of the side: corner (x, y) and `scale`."""
+    """A crop in shares of the side: corner (x, y), width and height."""
 
     x: float
     y: float
-    scale: float
+    width: float
+    height: float
 
     def warp(self, side: int) -> Floats:
-        """(2, 3) map from the pixel centres of a `side` picture to those of its crop's place."""
-        shift = [(corner * side) + (self.scale - 1) / 2 for corner in (self.x, self.y)]
-        return np.array([[self.scale, 0, shift[0]], [0, self.scale, shift[1]]], dtype=np.float32)
+        """(2, 3) map from the pixel centres of the crop, stretched to `side`, to those of the whole picture."""
+        return np.array(
+            [
+                [self.width, 0, self.x * side + (self.width - 1) / 2],
+                [0, self.height, self.y * side + (self.height - 1) / 2],
+            ],
+            dtype=np.float32,
+        )
 
     def cut(self, image: Floats, side: int) -> Floats:
         """The crop of a square picture, as (side, side)."""
         n = image.shape[0]
-        x, y, size = round(self.x * n), round(self.y * n), round(self.scale * n)
-        part = image[y : y + size, x : x + size]
+        x, y, width, height = (round(share * n) for share in (self.x, self.y, self.width, self.height))
+        part = image[y : y + height, x : x + width]
         return np.asarray(cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 

@@ -136,7 +136,7 @@ def test_align_undoes_a_known_crop_and_rejects_another_part() -> None:
     one, other = part(rng, 128).clip(0, 255).astype(np.uint8), part(rng, 128).clip(0, 255).astype(np.uint8)
     crop = cv2.resize(one[0:112, 8:120], (128, 128))  # corner (1/16, 0), side 7/8
     whole, cut, different = (detail(a[..., None], 64, 2.0) for a in (one, crop, other))
-    start = Window(1 / 16, 0, 7 / 8).warp(64)
+    start = Window(1 / 16, 0, 7 / 8, 7 / 8).warp(64)
     assert align(cut, whole, start) > 0.85
     assert align(cut, different, start) < 0.4
 
