@@ -85,7 +85,11 @@ class MAE(Method):
         crop = Crop(scale=self.options.crop, flips=self.options.flips, turns=self.options.turns)
         images = to_float(batch["image"])
         images = random_geometry(len(images), images.shape[-1], generator, crop).apply(images)
-        predicted, hidden = self.painter(self.encoder, images, self.mask(len(images), generator))
+        return self.fill(images, self.mask(len(images), generator))
+
+    def fill(self, images: Tensor, order: Tensor) -> dict[str, Tensor]:
+        """What `forward` returns, for ready pictures (B, C, S, S) in [0, 1] and a ready order (B, N) of patches."""
+        predicted, hidden = self.painter(self.encoder, images, order)
         target = patchify(images, self.unit)
         if self.options.normalise:
             target = normalise_patches(target)[0]

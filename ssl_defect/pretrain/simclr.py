@@ -58,11 +58,14 @@ class SimCLR(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Loss, "agreement" (mean cosine of the two views) and "spread"."""
-        views = self.views(to_float(batch["image"]).repeat(2, 1, 1, 1), batch["generator"])
+        return self.compare(self.views(to_float(batch["image"]).repeat(2, 1, 1, 1), batch["generator"]), batch["group"])
+
+    def compare(self, views: Tensor, groups: Tensor) -> dict[str, Tensor]:
+        """What `forward` returns, for ready views (2 B, C, S, S) of pictures in `groups` (B,)."""
         embedded = functional.normalize(self.head(self.encoder(views)).float(), dim=1)
         one, two = embedded.chunk(2)
-        groups = gather(batch["group"]) if self.options.groups == "mask" else None
-        loss = nt_xent(gather(one), gather(two), groups, self.options.temperature)
+        known = gather(groups) if self.options.groups == "mask" else None
+        loss = nt_xent(gather(one), gather(two), known, self.options.temperature)
         return {"loss": loss, "agreement": (one * two).sum(dim=1).mean(), "spread": spread(embedded)}
 
     def views(self, images: Tensor, generator: Generator) -> Tensor:
