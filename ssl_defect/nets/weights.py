@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ssl_defect.artifacts import atomic
@@ -57,13 +57,16 @@ def save_encoder(path: Path, encoder: Encoder, meta: dict[str, str], extra: dict
     Args:
         meta: method, origin and whatever else is worth keeping; backbone, image size and format are added.
         extra: further tensors under prefixes of their own, such as `decoder.`.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
     """
     tensors = {f"{PREFIX}{key}": value for key, value in encoder.body.state_dict().items()} | (extra or {})
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     facts = {"backbone": encoder.name, "image_size": str(encoder.image_size), "format_version": FORMAT_VERSION}
     # one metadata key, because the order of several is not fixed and equal encoders are to give equal files
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"encoder": json.dumps(meta | facts, sort_keys=True)})
+        temporary.write_bytes(save(tensors, metadata={"encoder": json.dumps(meta | facts, sort_keys=True)}))
 
 
 def load_encoder_file(encoder: Encoder, path: Path) -> dict[str, str]:

@@ -29,8 +29,10 @@ def write_history(out: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_summary(out: Path, recipe: Recipe, state: dict[str, Any], facts: dict[str, Any], k: int) -> None:
-    """Write `pretrain.json`."""
+    """Write `pretrain.json`, and `history.csv` for good where there are epochs."""
     settings, rows = recipe.pretrain, state["rows"]
+    if rows:
+        write_history(out, rows)
     summary = {
         "method": settings.method,
         "start": "imagenet" if settings.method == "imagenet" else settings.start,

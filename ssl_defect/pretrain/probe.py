@@ -17,7 +17,7 @@ from ssl_defect.train.seeds import mixed_seed
 
 METRIC = "kNN AUROC on validation"
 TEMPERATURE = 0.07  # of the weights of neighbours: Wu et al. 2018, section 3.4
-BANK, QUERIES = 1500, 750  # images at most, a fixed choice, so that a probe stays a small part of an epoch
+BANK, QUERIES = 1000, 500  # images at most, a fixed choice, so that a probe stays a small part of an epoch
 
 
 class Probe:

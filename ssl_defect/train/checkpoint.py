@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -21,9 +22,15 @@ def previous(path: Path) -> Path:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors, numbers, strings, lists and dicts; the checkpoint that stood there becomes the previous one."""
+    """Write tensors, numbers, strings, lists and dicts; the checkpoint that stood there becomes the previous one.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+    """
+    buffer = io.BytesIO()  # torch's own writer hides a full disk behind an error of another kind
+    torch.save(content, buffer)
     with atomic(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
         if path.exists():
             path.replace(previous(path))
 

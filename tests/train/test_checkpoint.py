@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,27 @@ def test_killed_between_the_two_renames_the_one_before_is_used(tmp_path: Path) -
     path = tmp_path / "c.pt"
     save_checkpoint(path, {"step": 1})
     path.replace(previous(path))
+    content = load_checkpoint(path)
+    assert content is not None
+    assert content["step"] == 1
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow past 100 kB, which a full disk looks like."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_on_a_full_disk_the_last_checkpoint_stays(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"step": 1})
+    with pytest.raises(OSError, match="too large"):
+        save_checkpoint(path, {"step": 2, "x": torch.rand(100_000)})
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
     content = load_checkpoint(path)
     assert content is not None
     assert content["step"] == 1
