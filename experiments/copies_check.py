@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ssl_defect.config import DataSettings
 from ssl_defect.console import say, track
@@ -82,7 +83,8 @@ def suspects(found: list[Features], first: list[int], second: list[int]) -> dict
         return max(((inliers(found[row], found[other]), other) for other in second), default=(0, -1))
 
     cv2.setNumThreads(1)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    # The products are small: one thread each, or the threads of one stand in the way of the others.
+    with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         best = list(track(pool.map(look, first), len(first), "matching local features"))
     return {row: (other, count) for row, (count, other) in zip(first, best, strict=True) if count >= INLIERS}
 

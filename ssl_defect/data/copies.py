@@ -44,7 +44,7 @@ WINDOWS = (
 def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Group of every image, int64 (N,), numbered from 0 in the order of first rows; an image without copy is alone.
 
-    Found whatever the exposure, uneven light, crop (down to about 70% of each side), stretch, quarter turn, mirror or
+    Found whatever the exposure, uneven light, crop (down to about 80% of each side), stretch, quarter turn, mirror or
     slight angle. A picture without detail is alone: nothing tells whether two white pictures show the same part.
 
     Args:
