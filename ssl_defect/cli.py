@@ -102,9 +102,11 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv and the overlays.")],
 ) -> None:
     """Scores, verdicts and overlays for new pictures, from the run alone."""
+    from ssl_defect.errors import clear_system_errors
     from ssl_defect.predict import predict as predict_images
 
-    rows = predict_images(run, images, out)
+    with clear_system_errors(out):
+        rows = predict_images(run, images, out)
     print(f"{out / 'predictions.csv'}: {len(rows)} pictures")
 
 

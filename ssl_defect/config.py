@@ -48,7 +48,9 @@ class DataSettings(Settings):
         description="Which side of a mask is defective: white, with masks that look inverted set aside (`check`), or "
         "`white` or `black` without a look.",
     )
-    white: int = Field(65535, ge=255, le=65535, description="Value of white in 16-bit pictures; 4095 for 12-bit cameras.")
+    white: int = Field(
+        65535, ge=255, le=65535, description="Value of white in 16-bit pictures; 4095 for 12-bit cameras."
+    )
     max_unusable: float = Field(
         0.05, ge=0, le=1, description="The run stops if more than this share of the images is unusable."
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from ssl_defect.artifacts import Record, code_version, digest
+from ssl_defect.artifacts import Record, code_version, digest, file_digest
 from ssl_defect.config import Recipe, Settings, validate
 from ssl_defect.data.sources import SOURCES
 from ssl_defect.errors import UserError, nearest
@@ -103,12 +104,18 @@ def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings]) -> dict[st
         return whole
     section = {**whole[name], "seed": recipe.seed, "precision": recipe.compute.precision}
     if name == "pretrain":
-        if not METHODS[recipe.pretrain.method][0]:  # nothing is trained: only the name counts
-            section = {"method": recipe.pretrain.method}
-        section |= {"seed": recipe.pretrain_seed, "model": whole["model"]}
+        if not METHODS[recipe.pretrain.method][0]:  # nothing is trained: only where the weights come from counts
+            section = {"method": recipe.pretrain.method, "start": recipe.pretrain.start}
+        section |= {"seed": recipe.pretrain_seed, "model": whole["model"], "start_file": _start_file(recipe)}
     if name in chosen:
         section["options"] = chosen[name].model_dump(mode="json")
     return section
+
+
+def _start_file(recipe: Recipe) -> str:
+    """Digest of the file that pretraining starts from; empty where it is none."""
+    path = Path(recipe.pretrain.start).expanduser()
+    return file_digest(path) if recipe.pretrain.start not in {"random", "imagenet"} and path.is_file() else ""
 
 
 def _code(recipe: Recipe, name: str) -> str:

@@ -7,7 +7,6 @@ with the same fingerprint is taken over by hard links instead of being computed 
 
 from __future__ import annotations
 
-import errno
 import shlex
 import shutil
 import sys
@@ -23,11 +22,8 @@ from typing import Literal
 from ssl_defect import artifacts
 from ssl_defect.config import Recipe, dump_yaml, load_recipe
 from ssl_defect.console import minutes, say
-from ssl_defect.errors import UserError, nearest
+from ssl_defect.errors import UserError, clear_system_errors, nearest
 from ssl_defect.fingerprints import STAGES, Plan, options, plan
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 Outcome = Literal["ran", "fresh", "taken"]
 
@@ -58,7 +54,7 @@ def run(
     """
     names = _between(first, last)
     options(recipe)
-    with _clear_errors(out), _locked(out):
+    with clear_system_errors(out), _locked(out):
         with artifacts.atomic(out / "recipe.yaml") as temporary:
             temporary.write_text(dump_yaml(recipe), encoding="utf-8")
         plans = plan(recipe, last)
@@ -208,19 +204,3 @@ def _locked(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _clear_errors(out: Path) -> Iterator[None]:
-    """Turn the system's refusals (disk full, not writable) into one line; what is finished stays."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or out
-        if error.errno in FULL:
-            todo = "free some and run the same command again; finished stages are kept"
-            raise UserError(f"{where}: no space left ({error.strerror}); {todo}") from error
-        if error.errno in REFUSED:
-            todo = "give a folder that you may write with --out"
-            raise UserError(f"{where}: cannot be written ({error.strerror}); {todo}") from error
-        raise

@@ -18,7 +18,7 @@ from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.metrics import Array
 from ssl_defect.nets.detector import Detector
-from ssl_defect.train.device import lay_out, resolve_device, resolve_precision
+from ssl_defect.train.device import keep_freed_memory, lay_out, resolve_device, resolve_precision
 
 BATCH = 32
 
@@ -50,6 +50,7 @@ class Runner:
     def __init__(self, detector: Detector, compute: ComputeSettings) -> None:
         if compute.threads:
             torch.set_num_threads(compute.threads)
+        keep_freed_memory()
         self.device = resolve_device(compute)
         self.precision = resolve_precision(compute, self.device, detector.encoder)
         self.detector = detector

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ssl_defect.artifacts import atomic
@@ -100,7 +100,8 @@ def save_detector(path: Path, detector: Detector, meta: Mapping[str, str] | None
     about = {"format_version": FORMAT_VERSION, **asdict(detector.spec), "meta": dict(meta or {})}
     tensors = {name: value.detach().cpu().contiguous() for name, value in detector.state_dict().items()}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"detector": json.dumps(about, sort_keys=True)})
+        # as bytes: safetensors' own writer hides a full disk behind an error of its own
+        temporary.write_bytes(save(tensors, metadata={"detector": json.dumps(about, sort_keys=True)}))
 
 
 def load_detector(path: Path) -> Detector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import is_convolutional, uses_depthwise
 
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def make_fabric(compute: ComputeSettings, module: nn.Module) -> Fabric:
@@ -28,12 +30,28 @@ def make_fabric(compute: ComputeSettings, module: nn.Module) -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device = resolve_device(compute)
     _check_processes(compute)
+    keep_freed_memory()
     torch.set_num_threads(compute.threads or os.cpu_count() or 1)
     several: dict[str, Any] = {"strategy": DDPStrategy(find_unused_parameters=True)} if compute.devices > 1 else {}
     precision: Any = "bf16-mixed" if resolve_precision(compute, device, module) == "bfloat16" else "32-true"
     fabric = Fabric(accelerator=device, devices=compute.devices, precision=precision, **several)
     fabric.launch()
     return fabric
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what a step frees for the next one, instead of giving it back to the system.
+
+    Large tensors are otherwise mapped and unmapped in every step, and each fresh page costs a fault: up to half of
+    a step on a CPU (docs/decisions.md). Returns whether the library took it; only glibc does.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # no glibc
+        return False
+    # 1 GiB; older releases take at most 32 MiB
+    taken = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
+    return bool(taken and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def resolve_device(compute: ComputeSettings) -> str:

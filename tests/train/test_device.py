@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,27 @@ def test_convolutions_are_laid_out_channels_last_and_keep_their_values() -> None
     device.lay_out(encoder)
     assert encoder.body.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(encoder(pictures), before, atol=1e-5, rtol=1e-4)
+
+
+FAULTS = """
+import resource, sys, torch
+from ssl_defect.train.device import keep_freed_memory
+torch.set_num_threads(1)
+if sys.argv[1] == "keep" and not keep_freed_memory():
+    print(-1); sys.exit()
+torch.ones(16, 2**20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(16, 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_not_mapped_anew() -> None:
+    counts = {}
+    for name in ("keep", "leave"):
+        done = subprocess.run([sys.executable, "-c", FAULTS, name], capture_output=True, text=True, check=True)
+        counts[name] = int(done.stdout)
+    if counts["keep"] < 0:
+        pytest.skip("the C library is not glibc: freed memory is its own affair")
+    assert counts["keep"] < counts["leave"] / 10
