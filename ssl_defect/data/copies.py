@@ -23,16 +23,16 @@ COARSE_SIDE = 32  # pixels of the thumbnails that candidates are found on
 CUT_SIDE = 14  # pixels of their crops
 COARSE_TREND = 4.0  # pixels of these
 CHUNK = 16  # images searched at a time
-DIMENSIONS = 64  # of the candidates' descriptor
+DIMENSIONS = 96  # of the candidates' descriptor
 NEAREST = 8  # candidates per image
 FAR = (32, 48, 64)  # ranks of the candidates that stand for look-alikes which are no copies
 FAR_PAIRS = 2000
-FLOOR = 0.45  # correlation below which no pair is a copy, however different the others look
-MARGIN = 0.5  # of Fisher's z above the 95% quantile of the look-alikes
+MARGIN = 0.4  # Fisher's z from which a pair is a copy in a set without look-alikes
+ALIKE = 1.4  # and so many times the z of the look-alikes' 95% quantile more
 SMALL = 2 * FAR[0]  # sets of fewer images have no look-alikes to compare with
 SMALL_FLOOR = 0.65
 
-CROP, CUT = 0.88, 0.8  # side of the crops with nine places, so that shifts are met too; side where one edge is cut off
+CROP, CUT = 0.92, 0.8  # side of the crops with nine places, so that shifts are met too; side where one edge is cut off
 WINDOWS = (
     [Window(0, 0, 1, 1)]
     + [Window(x * (1 - CROP), y * (1 - CROP), CROP, CROP) for y in (0, 0.5, 1) for x in (0, 0.5, 1)]
@@ -55,11 +55,19 @@ def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     if len(rows) < 2:
         return groups
     details, coarse = _describe(images, rows)
-    near, far = _candidates(coarse)
-    scores = _verify(details, np.concatenate([near, far]))
-    known, null = scores[: len(near)], scores[len(near) :]
-    aligned = known != 0  # a failed alignment says nothing against a pair
-    labels = link(len(rows), near[aligned, :2], known[aligned], _threshold(null))
+    ranked, similar = _candidates(coarse)
+    every = -(-len(rows) * len(FAR) // FAR_PAIRS)
+    alike = ranked[::every, [rank for rank in FAR if rank < ranked.shape[1]]].reshape(-1, 3)
+    threshold = _threshold(_verify(details, alike))
+    pairs = _once(ranked[:, :NEAREST], similar[:, :NEAREST])
+    scores = _verify(details, pairs)
+    labels = link(len(rows), pairs, scores, threshold)
+    # An image that is still alone looks further, as far as the time for twice as many pairs as images allows.
+    alone = np.flatnonzero(np.bincount(labels, minlength=len(rows))[labels] == 1)
+    depth = NEAREST + 2 * len(rows) // max(len(alone), 1)
+    more = _once(ranked[alone, NEAREST:depth], similar[alone, NEAREST:depth])
+    pairs, scores = np.concatenate([pairs, more]), np.concatenate([scores, _verify(details, more)])
+    labels = link(len(rows), pairs, scores, threshold)
     groups[rows] = rows[_first(labels)]
     return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
@@ -87,8 +95,10 @@ def _variants() -> Floats:
     return np.stack(maps)
 
 
-def _candidates(coarse: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs to compare, near and far, each (P, 3): image, other image, and the variant of the first that fits best."""
+def _candidates(coarse: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """The most similar others of every image, best first: (n, ranks, 3) of image, other image and the variant of the
+    first that fits best; and how similar they are, (n, ranks).
+    """
     maps = torch.from_numpy(_variants())
     maps -= maps.mean(dim=1, keepdim=True)
     data = torch.from_numpy(coarse)
@@ -97,8 +107,7 @@ def _candidates(coarse: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     gallery = torch.nn.functional.normalize(gallery @ basis, dim=1)
     queries = torch.einsum("vcp,cd->pvd", maps, basis).reshape(data.shape[1], -1)
     ranks = min(FAR[-1] + 1, len(data) - 1)
-    near, far = [], []
-    every = -(-len(data) * len(FAR) // FAR_PAIRS)
+    ranked, similarity = [], []
     for start in track(range(0, len(data), CHUNK), -(-len(data) // CHUNK), "looking for near-copies"):
         rows = torch.arange(start, min(start + CHUNK, len(data)))
         query = torch.nn.functional.normalize((data[rows] @ queries).reshape(len(rows), len(maps), -1), dim=2)
@@ -107,19 +116,19 @@ def _candidates(coarse: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         best[torch.arange(len(rows)), rows] = -2
         value, other = best.topk(ranks, dim=1)
         variant = similar.gather(2, other[:, None].expand(-1, len(maps), -1)).argmax(dim=1)
-        found = torch.stack([rows[:, None].expand_as(other), other, variant], dim=2)
-        near.append(torch.cat([found[:, :NEAREST], (value[:, :NEAREST, None] * 1e6).long()], dim=2).reshape(-1, 4))
-        far.append(found[rows % every == 0][:, [r for r in FAR if r < ranks]].reshape(-1, 3))
-    return _once(torch.cat(near).numpy()), torch.cat(far).numpy()
+        ranked.append(torch.stack([rows[:, None].expand_as(other), other, variant], dim=2))
+        similarity.append(value)
+    return torch.cat(ranked).numpy(), torch.cat(similarity).numpy()
 
 
-def _once(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each unordered pair once, the way round that was more similar; (P, 4) with similarity last to (P, 3)."""
+def _once(ranked: NDArray[np.int64], similar: Floats) -> NDArray[np.int64]:
+    """Each unordered pair of (n, ranks, 3) once, the way round that is more similar, as (P, 3)."""
+    pairs, value = ranked.reshape(-1, 3), similar.reshape(-1)
     low, high = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
-    order = np.lexsort((pairs[:, 0], -pairs[:, 3], high, low))
+    order = np.lexsort((pairs[:, 0], -value, high, low))
     new = np.ones(len(order), dtype=bool)
     new[1:] = (np.diff(low[order]) != 0) | (np.diff(high[order]) != 0)
-    return pairs[order[new], :3]
+    return pairs[order[new]]
 
 
 def _verify(details: Floats, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -143,14 +152,17 @@ def _threshold(null: NDArray[np.float64]) -> float:
     """The correlation from which a pair is a copy, given those of look-alikes; robust to a few copies among them."""
     if len(null) < SMALL:
         return SMALL_FLOOR
-    alike = np.arctanh(np.clip(np.quantile(null, 0.95), 0, 0.999))
-    return float(max(FLOOR, np.tanh(alike + MARGIN)))
+    alike = np.arctanh(np.clip(np.quantile(null, 0.95), 0, 0.99))
+    return float(np.tanh(MARGIN + ALIKE * alike))
 
 
 def link(count: int, pairs: NDArray[np.int64], scores: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
     """Labels (count,) of average linkage over the pairs that were compared: clusters merge, best first, while the
-    mean score of the compared pairs between them reaches `threshold`.
+    mean score of the compared pairs between them reaches `threshold`. A score of exactly 0, a failed alignment, says
+    nothing for or against a pair.
     """
+    known = scores != 0
+    pairs, scores = pairs[known, :2], scores[known]
     between: list[dict[int, tuple[float, int]]] = [{} for _ in range(count)]
     for (a, b), score in zip(pairs.tolist(), scores.tolist(), strict=True):
         between[a][b] = between[b][a] = (score, 1)

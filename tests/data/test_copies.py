@@ -106,12 +106,14 @@ def test_identical_pictures_are_one_group_beside_flat_ones() -> None:
 
 def test_linking_is_on_average_so_that_one_wrong_pair_does_not_chain() -> None:
     compared = np.array([[0, 1], [2, 3], [1, 2], [0, 2], [1, 3]])
-    scores = np.array([0.9, 0.9, 0.7, 0.0, 0.1])
+    scores = np.array([0.9, 0.9, 0.7, -0.1, 0.1])
     np.testing.assert_array_equal(np.unique(link(4, compared, scores, 0.5), return_inverse=True)[1], [0, 0, 1, 1])
     # (0.7 + 0.6 + 0.5) / 3 = 0.6 between the two pairs: merged at 0.6, not above.
     scores = np.array([0.9, 0.9, 0.7, 0.6, 0.5])
     assert len(set(link(4, compared, scores, 0.59))) == 1
     assert len(set(link(4, compared, scores, 0.61))) == 2
+    # A failed alignment says nothing: (0.7 + 0.6) / 2 = 0.65.
+    assert len(set(link(4, compared, np.array([0.9, 0.9, 0.7, 0.6, 0.0]), 0.64))) == 1
 
 
 def test_eight_turns_are_all_different_and_work_on_stacks() -> None:
