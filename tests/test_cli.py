@@ -170,7 +170,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(place: Path, tmp_path: Path) 
     """A limit on the size of files: the system refuses to write just as on a full disk."""
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
 
     out = tmp_path / "runs" / "full"
     done = command("run", "small.yaml", "--to", "pretrain", "--out", out, cwd=place, before=limit)
