@@ -24,7 +24,6 @@ import torch
 
 from ssl_defect.artifacts import machine, versions
 from ssl_defect.config import ComputeSettings
-from ssl_defect.data.augment import to_float
 from ssl_defect.data.records import Sample
 from ssl_defect.data.store import Store
 from ssl_defect.nets.backbones import build_encoder
@@ -55,18 +54,11 @@ def bare_step(method: Method, batch: dict[str, Any], fabric: Any) -> Callable[[]
     """The step on ready views; it returns when the device has done it."""
     optimizer = make_adamw([(method, 1e-4)], 0.05)
     generator = torch.Generator(fabric.device).manual_seed(0)
-    images = to_float(batch["image"])
-    ready: Any = method
-    if hasattr(method, "compare"):
-        views = ready.views(images.repeat(2, 1, 1, 1), generator)
-        forward = lambda: ready.compare(views, batch["group"])  # noqa: E731
-    else:
-        order = ready.mask(len(images), generator)
-        forward = lambda: ready.fill(images, order)  # noqa: E731
+    views = method.views(batch | {"generator": generator}, 0.5)
 
     def step() -> None:
         with fabric.autocast():
-            loss = forward()["loss"]
+            loss = method.losses(views, 0.5)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -6,7 +6,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import PatchEmbed
+from timm.layers import Format, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -85,6 +85,31 @@ class Encoder(nn.Module):
         seen: Tensor = body.norm(body.blocks(body.norm_pre(tokens)))
         return seen
 
+    def masked_tokens(self, x: Tensor, hidden: Tensor, token: Tensor) -> Tensor:
+        """Patch tokens (B, N, D) of a plain ViT in which `token` (1, 1, D) stands for the patches `hidden` (B, N) bool.
+
+        All patches pass through the blocks, as in BEiT (Bao et al. 2022, section 2.3) and SimMIM (Xie et al. 2022).
+        """
+        body = self.body
+        patches = body.patch_embed(self.prepare_input(x))
+        covered = hidden.view(*patches.shape[:-1], 1)
+        tokens: Tensor = body._pos_embed(torch.where(covered, token.to(patches.dtype).view(1, 1, 1, -1), patches))
+        seen: Tensor = body.norm(body.blocks(body.norm_pre(tokens)))
+        return seen[:, body.num_prefix_tokens :]
+
+    @torch.no_grad()
+    def accepts(self, size: int) -> bool:
+        """Whether pictures of `size` pixels can go in beside those of `image_size`, as multi-crop needs."""
+        training = self.training
+        self.eval()
+        try:
+            self(torch.zeros(1, 3, size, size, device=self.mean.device))
+        except (AssertionError, RuntimeError, ValueError):
+            return False
+        finally:
+            self.train(training)
+        return True
+
     def last_map(self, x: Tensor) -> Tensor:
         """The map (B, map_width, h, w) just before pooling; it passes through every layer but the pooling head."""
         return self.map_of(self.body.forward_features(self.prepare_input(x)))
@@ -151,10 +176,19 @@ def _create(name: str, image_size: int) -> Any:
     size = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
     try:
         body = timm.create_model(name, pretrained=False, num_classes=0, **size)
+        if isinstance(body, VisionTransformer) and type(body.patch_embed) is PatchEmbed:
+            _take_any_size(body)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"model.backbone: {name} cannot take pictures of {image_size} pixels ({error})") from error
     _check_size(body, name, image_size)
     return body
+
+
+def _take_any_size(body: Any) -> None:
+    """Let a plain ViT interpolate its positions where a picture is of another size; nothing changes at its own."""
+    body.dynamic_img_size = True
+    body.patch_embed.flatten, body.patch_embed.output_fmt = False, Format.NHWC
+    body.patch_embed.strict_img_size = False
 
 
 def _check_size(body: Any, name: str, image_size: int) -> None:

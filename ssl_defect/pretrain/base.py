@@ -11,8 +11,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ssl_defect.config import Settings
+from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.train.plan import Batch
+
+Views = dict[str, Tensor]
 
 COLLAPSED = 0.02  # spread below which all embeddings count as alike; a healthy run stays above 0.3
 
@@ -41,21 +44,33 @@ class Facts:
 class Method(nn.Module):
     """A pretraining method: its networks, its views and its loss.
 
-    A module of a method declares `Options`, a subclass of this class, and `METHOD`, that subclass. A method may have
-    `after_step(progress)` (a momentum encoder, a queue); all its state lies in parameters and buffers.
+    A module of a method declares `Options`, a subclass of this class, and `METHOD`, that subclass. A step is
+    `losses(views(batch, progress), progress)`: all that is random about it happens in `views`, all that learns in
+    `losses`. A method may have `after_step(progress)` (a momentum encoder, a queue); all its state lies in
+    parameters and buffers.
 
     Attributes:
         encoder: the network that is handed on.
+        partners: whether batches are to bring "partner", a near-copy of each picture (the picture itself where it
+            has none), of the form of "image".
         good_only: train on good images alone.
+        least_batch: pictures per step and process that it needs at least.
         advice: what to try when embeddings collapse.
+        logs: what each scalar beside "loss" and "spread" is, with its range, as a person reads it.
+        strip: names of the pictures in a strip of `pictures`.
     """
 
     good_only: ClassVar[bool] = False
+    least_batch: ClassVar[int] = 2
     advice: ClassVar[str] = "lower pretrain.learning_rate, raise pretrain.batch_size or lengthen pretrain.warmup"
+    logs: ClassVar[dict[str, str]] = {}
+    strip: ClassVar[tuple[str, ...]] = ("picture",)
+    partners: bool
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
+        self.partners = False
 
     @classmethod
     def check(cls, encoder: Encoder, options: Any, facts: Facts) -> None:
@@ -72,13 +87,31 @@ class Method(nn.Module):
         return cls(encoder, options, facts)  # type: ignore[call-arg]
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Scalars of one step: "loss", and logs; "spread" where there are embeddings to watch for collapse.
+        """What `losses` gives for the `views` of the batch."""
+        return self.losses(self.views(batch, progress), progress)
+
+    def views(self, batch: Batch, progress: float) -> Views:
+        """All that is random about a step, drawn from the batch's generator; no parameter takes part.
 
         Args:
-            batch: "image" uint8 (B, C, S, S), "group", "index", "label" (B,), and a "generator".
+            batch: "image" uint8 (B, C, S, S), "group", "index", "label" (B,), a "generator", and "partner" if asked.
             progress: share of the run that is done, in [0, 1].
+
+        Returns:
+            Tensors by name, the pictures of the batch along the first dimension of each.
         """
         raise NotImplementedError
+
+    def losses(self, views: Views, progress: float) -> dict[str, Tensor]:
+        """Scalars of one step: "loss", the `logs`, and "spread" where there are embeddings to watch for collapse."""
+        raise NotImplementedError
+
+    def preliminary(self) -> tuple[nn.Module, int] | None:
+        """A module that is trained before the method (a tokenizer), and for how many epochs; it is part of the method.
+
+        It has `forward(batch, progress) -> {"loss", ...}` as a method has, and batches are the method's own.
+        """
+        return None
 
     def pictures(self, batch: Batch) -> Tensor:
         """A strip per image of what the method sees or paints: (B, n, C, S, S) in [0, 1], the image itself first."""
@@ -87,6 +120,11 @@ class Method(nn.Module):
     def handover(self) -> dict[str, Tensor]:
         """Tensors to hand on beside the encoder, keyed with a prefix of their own such as `decoder.`."""
         return {}
+
+
+def refuse(method: str, encoder: Encoder, fitting: str) -> UserError:
+    """The error for a backbone that does not fit, naming those that do."""
+    return UserError(f"pretrain.method: {method} does not fit {encoder.name}; it fits {fitting}")
 
 
 def spread(embeddings: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def write_summary(out: Path, recipe: Recipe, state: dict[str, Any], facts: dict[
 def paint(out: Path, method: Method, store: Store, rows: Rows, fabric: Fabric) -> None:
     """Write `pictures.npz`: "views" uint8 (n, strip, S, S, 3), for each of n images what `Method.pictures` gives."""
     chosen = rows[np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(np.int64)]
-    batch = Batches(store, rows, len(chosen), 0, fabric.device).gather(chosen)
+    batch = Batches(store, rows, len(chosen), 0).gather(chosen)
     moved: dict[str, Any] = {key: value.to(fabric.device) for key, value in batch.items()}
     moved["generator"] = torch.Generator(fabric.device).manual_seed(0)
     training = method.training

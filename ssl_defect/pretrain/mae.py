@@ -9,21 +9,23 @@ hidden patches is therefore saved for plain ViTs only.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from ssl_defect.config import Settings
-from ssl_defect.data.augment import Crop, random_geometry, to_float
+from ssl_defect.data.augment import to_float
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.painters import MapPainter, Painter, TokenPainter
 from ssl_defect.nets.patches import hidden_count, normalise_patches, patchify, random_order, unpatchify
-from ssl_defect.pretrain.base import Facts, Method
+from ssl_defect.pretrain.base import Facts, Method, Views, refuse
+from ssl_defect.pretrain.views import GeometrySettings, placed
 from ssl_defect.train.plan import Batch
 
 
-class Options(Settings):
+class Options(GeometrySettings):
     """Settings of masked pretraining."""
 
     mask_ratio: float | None = Field(
@@ -37,15 +39,12 @@ class Options(Settings):
     decoder_width: int = Field(128, ge=16, multiple_of=16, description="Width of the ViT's decoder.")
     decoder_depth: int = Field(2, ge=1, description="Blocks of the ViT's decoder.")
     normalise: bool = Field(True, description="Predict each patch less its mean, over its deviation.")
-    crop: tuple[float, float] = Field(
-        (0.5, 1.0), description="Share of the area kept. The only view beside flips: masking is variation enough."
-    )
-    flips: bool = Field(True, description="Mirror. Surfaces know no up and down; switch off where mirrored is wrong.")
-    turns: bool = Field(True, description="Quarter turns, for the same reason.")
 
 
 class MAE(Method):
     """Hidden patches are predicted from the visible ones."""
+
+    strip: ClassVar[tuple[str, ...]] = ("picture", "seen by the encoder", "rebuilt")
 
     def __init__(self, encoder: Encoder, options: Options, facts: Facts) -> None:
         super().__init__(encoder)
@@ -63,9 +62,11 @@ class MAE(Method):
     def check(cls, encoder: Encoder, options: Options, facts: Facts) -> None:
         """Refuse backbones that fit neither design, and patches that do not divide the picture."""
         if not encoder.is_vit and len(set(encoder.reductions)) == 1:
-            raise UserError(
-                f"pretrain.method: mae does not fit {encoder.name}; it fits plain ViTs (vit_*, deit_*), ResNet, "
-                "EfficientNet, ConvNeXt, MobileNet, RegNet, Swin and other backbones with a pyramid"
+            raise refuse(
+                "mae",
+                encoder,
+                "plain ViTs (vit_*, deit_*), ResNet, EfficientNet, ConvNeXt, MobileNet, RegNet, Swin and other "
+                "backbones with a pyramid",
             )
         own = encoder.reductions[-1]
         unit = patch_size(encoder, options)
@@ -79,18 +80,15 @@ class MAE(Method):
                     f"got {facts.image_size}; take {larger}"
                 )
 
-    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Loss: mean squared error over the pixels of hidden patches (He et al. 2022, section 3)."""
-        generator = batch["generator"]
-        crop = Crop(scale=self.options.crop, flips=self.options.flips, turns=self.options.turns)
-        images = to_float(batch["image"])
-        images = random_geometry(len(images), images.shape[-1], generator, crop).apply(images)
-        return self.fill(images, self.mask(len(images), generator))
+    def views(self, batch: Batch, progress: float) -> Views:
+        """-> "image" (B, C, S, S) in [0, 1], and "order" (B, N) of its patches, of which the first stay visible."""
+        images = placed(to_float(batch["image"]), batch["generator"], self.options)
+        return {"image": images, "order": self.mask(len(images), batch["generator"])}
 
-    def fill(self, images: Tensor, order: Tensor) -> dict[str, Tensor]:
-        """What `forward` returns, for ready pictures (B, C, S, S) in [0, 1] and a ready order (B, N) of patches."""
-        predicted, hidden = self.painter(self.encoder, images, order)
-        target = patchify(images, self.unit)
+    def losses(self, views: Views, progress: float) -> dict[str, Tensor]:
+        """Loss: mean squared error over the pixels of hidden patches (He et al. 2022, section 3)."""
+        predicted, hidden = self.painter(self.encoder, views["image"], views["order"])
+        target = patchify(views["image"], self.unit)
         if self.options.normalise:
             target = normalise_patches(target)[0]
         return {"loss": masked_error(predicted.float(), target, hidden)}

@@ -19,7 +19,7 @@ from ssl_defect.pretrain import METHODS
 from ssl_defect.pretrain.base import Facts, Method
 from ssl_defect.pretrain.history import paint, shown, write_summary
 from ssl_defect.pretrain.probe import Probe
-from ssl_defect.pretrain.training import CHECKPOINT, ENCODER, Work, train
+from ssl_defect.pretrain.training import CHECKPOINT, ENCODER, PRELIMINARY, Work, train, train_preliminary
 from ssl_defect.train.batches import Rows
 from ssl_defect.train.checkpoint import remove_checkpoints
 from ssl_defect.train.device import lay_out, make_fabric, precision_name
@@ -57,7 +57,9 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
     else:
         torch.manual_seed(mixed_seed(recipe.pretrain_seed, 1))
         method = kind.build(encoder, options, make_facts(recipe, store, len(rows)))
-        state = train(Work(recipe, method, store, rows, origin, out), probe, fabric)
+        work = Work(recipe, method, store, rows, origin, out)
+        train_preliminary(work, fabric)
+        state = train(work, probe, fabric)
         extra = method.handover()
         paint(out, method, store, rows, fabric)
     if fabric.is_global_zero:
@@ -65,6 +67,7 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
         facts = {"origin": origin, "precision": precision_name(fabric), "seconds": round(time.monotonic() - started, 1)}
         write_summary(out, recipe, state, facts, probe.k)
         remove_checkpoints(out / CHECKPOINT)
+        remove_checkpoints(out / PRELIMINARY)
     fabric.barrier()
 
 
@@ -103,6 +106,11 @@ def training_rows(recipe: Recipe, store: Store, kind: type[Method] | None) -> Ro
         raise UserError(
             f"pretrain.batch_size: {recipe.pretrain.batch_size} is more than the {len(rows)} {what}; "
             f"take {len(rows)} or less"
+        )
+    least = kind.least_batch * recipe.compute.devices
+    if recipe.pretrain.batch_size < least:
+        raise UserError(
+            f"pretrain.batch_size: {recipe.pretrain.method} needs at least {least}, got {recipe.pretrain.batch_size}"
         )
     if recipe.pretrain.batch_size % recipe.compute.devices:
         raise UserError(f"pretrain.batch_size: must be a multiple of compute.devices ({recipe.compute.devices})")

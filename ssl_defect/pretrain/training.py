@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from ssl_defect.pretrain.probe import Probe
 from ssl_defect.train.batches import Batches, Rows
 from ssl_defect.train.loop import Interval, Plan, fit
 from ssl_defect.train.optim import make_adamw, warmup_cosine
+from ssl_defect.train.seeds import mixed_seed
 
 ENCODER = "encoder.safetensors"
 CHECKPOINT = "checkpoint.pt"
+PRELIMINARY = "preliminary.pt"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,26 @@ def train(work: Work, probe: Probe, fabric: Fabric) -> dict[str, Any]:
     return state
 
 
+def train_preliminary(work: Work, fabric: Fabric) -> None:
+    """Train what the method needs before it can begin, such as a tokenizer, with the same loop and images."""
+    found = work.method.preliminary()
+    if found is None:
+        return
+    module, epochs = found
+    settings, batches = work.recipe.pretrain, make_batches(work, fabric)
+    plan = replace(
+        make_plan(work, batches.steps_per_epoch, fabric),
+        steps=epochs * batches.steps_per_epoch,
+        seed=mixed_seed(work.recipe.pretrain_seed, 2),
+    )
+    optimizer = make_adamw([(module, settings.learning_rate)], settings.weight_decay)
+    for interval in fit(module, batches, optimizer, plan, fabric, work.out / PRELIMINARY):
+        epoch = interval.step // batches.steps_per_epoch
+        if interval.logs:
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in interval.logs.items() if name != "gradient_norm")
+            say(f"{settings.method}: {type(module).__name__.lower()}, epoch {epoch}/{epochs}, {shown}")
+
+
 def make_batches(work: Work, fabric: Fabric) -> Batches:
     """The run's batches for this process."""
     return Batches(
@@ -74,6 +96,7 @@ def make_batches(work: Work, fabric: Fabric) -> Batches:
         work.recipe.pretrain.batch_size,
         work.recipe.pretrain_seed,
         fabric.device,
+        partners=work.method.partners,
         rank=fabric.global_rank,
         processes=fabric.world_size,
     )

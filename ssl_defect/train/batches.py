@@ -38,6 +38,7 @@ class Batches:
         *,
         targets: npt.NDArray[Any] | None = None,
         masks: bool = False,
+        partners: bool = False,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
@@ -51,12 +52,14 @@ class Batches:
             device: where the tensors go.
             targets: one value per row of the store, given as "target".
             masks: give "mask" as well.
+            partners: give "partner" as well: another picture of the same group among `rows`, or the picture itself.
             rank: number of this process, which gets every `processes`-th row of the batch.
             processes: how many there are.
         """
         self.store, self.rows, self.batch_size, self.seed = store, np.asarray(rows), batch_size, seed
         self.device, self.targets, self.masks = torch.device(device), targets, masks
         self.rank, self.processes = rank, processes
+        self._partners = Partners(self.rows, store.groups) if partners else None
         self.steps_per_epoch = max(1, len(self.rows) // batch_size)
         self._labels, self._groups = store.labels, store.groups
         self._order = lru_cache(maxsize=2)(self._epoch_order)
@@ -68,13 +71,11 @@ class Batches:
 
         Returns:
             "image": uint8 (B, C, S, S) in channels-last layout; "index", "group", "label": int64 (B,); and "target"
-            (B,), "mask" uint8 (B, 1, S, S) where asked for.
+            (B,), "mask" uint8 (B, 1, S, S), "partner" like "image" where asked for.
         """
-        if self._next is not None and self._next[0] == step:
-            batch = self._next[1].result()
-        else:
-            batch = self.gather(self.rows_of(step))
-        self._next = (step + 1, self._thread.submit(lambda: self.gather(self.rows_of(step + 1))))
+        ready = self._next is not None and self._next[0] == step
+        batch = self._next[1].result() if ready and self._next else self._read(step)
+        self._next = (step + 1, self._thread.submit(self._read, step + 1))
         return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
     def rows_of(self, step: int) -> Rows:
@@ -83,6 +84,16 @@ class Batches:
         order = self._order(epoch)
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
         return np.sort(chosen[self.rank :: self.processes])
+
+    def _read(self, step: int) -> dict[str, Tensor]:
+        rows = self.rows_of(step)
+        batch = self.gather(rows)
+        if self._partners is not None:
+            draw = np.random.default_rng(mixed_seed(self.seed, step, 1)).random(len(self.store.samples))
+            batch["partner"] = torch.from_numpy(self.store.images[self._partners(rows, draw)]).permute(0, 3, 1, 2)
+        if self.device.type == "cuda":
+            batch = {key: value.pin_memory() for key, value in batch.items()}
+        return batch
 
     def gather(self, rows: Rows) -> dict[str, Tensor]:
         """Read rows of the store into tensors in main memory."""
@@ -96,8 +107,6 @@ class Batches:
             batch["target"] = torch.from_numpy(self.targets[rows])
         if self.masks:
             batch["mask"] = self._read_masks(rows)
-        if self.device.type == "cuda":
-            batch = {key: value.pin_memory() for key, value in batch.items()}
         return batch
 
     def _read_masks(self, rows: Rows) -> Tensor:
@@ -110,3 +119,27 @@ class Batches:
         generator = np.random.default_rng(mixed_seed(self.seed, epoch))
         order = generator.permutation(self.rows)
         return np.resize(order, max(len(order), self.batch_size))
+
+
+class Partners:
+    """For each picture another one of its group."""
+
+    def __init__(self, rows: Rows, groups: Rows) -> None:
+        """Look up the groups of all rows of a store, (N,); negative means no group; only `rows` are drawn."""
+        self._sorted = rows[np.argsort(groups[rows], kind="stable")]
+        ordered = groups[self._sorted]
+        self._start, end = np.searchsorted(ordered, groups), np.searchsorted(ordered, groups, side="right")
+        self._count = np.where(groups < 0, 1, end - self._start)
+        self._place = np.zeros(len(groups), dtype=np.int64)
+        self._place[self._sorted] = np.arange(len(rows)) - self._start[self._sorted]
+
+    def __call__(self, rows: Rows, draw: npt.NDArray[np.float64]) -> Rows:
+        """A partner for each of `rows`, which are among those that may be drawn; a row without others is its own.
+
+        Args:
+            draw: (N,) in [0, 1), one for every row of the store.
+        """
+        others = np.maximum(self._count[rows] - 1, 1)
+        step = 1 + (draw[rows] * others).astype(np.int64)
+        place = self._start[rows] + (self._place[rows] + step) % self._count[rows]
+        return np.where(self._count[rows] > 1, self._sorted[np.minimum(place, len(self._sorted) - 1)], rows)

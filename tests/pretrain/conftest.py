@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from solar_cells import write_cells
 from striped_parts import write_prepared
 
 
@@ -18,3 +19,8 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_prepared(tmp_path_factory.mktemp("set") / "prepare")
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cells(tmp_path_factory.mktemp("cells") / "prepare")

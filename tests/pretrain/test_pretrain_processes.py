@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ssl_defect.pretrain import METHODS
+
+TRAINED = [name for name, (module, _) in METHODS.items() if module]
 HERE = Path(__file__).parent
 ALONE = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
 ENVIRONMENT = ALONE | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
@@ -61,14 +65,20 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(prepared: Path, tmp_
     assert losses[0] == losses[1]
 
 
+@pytest.fixture(scope="module")
+def one_and_two(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What one process and what two come to, all methods in turn."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    finish(HERE / "two_processes.py", prepared, one, *TRAINED)
+    finish(*TORCHRUN, HERE / "two_processes.py", prepared, two, *TRAINED)
+    return load_file(one / "result.safetensors"), load_file(two / "result.safetensors")
+
+
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns_on_the_same_batch(prepared: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    finish(HERE / "two_processes.py", prepared, one)
-    finish(*TORCHRUN, HERE / "two_processes.py", prepared, two)
-    alone, together = load_file(one / "result.safetensors"), load_file(two / "result.safetensors")
-    assert len(alone["losses"]) == 2
-    for name, value in alone.items():
-        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+@pytest.mark.parametrize("method", TRAINED)
+def test_two_processes_learn_what_one_learns(method: str, one_and_two: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    alone, together = one_and_two
+    names = [name for name in alone if name.startswith(f"{method}/")]
+    assert len(alone[f"{method}/losses"]) == 2
+    for name in names:
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")

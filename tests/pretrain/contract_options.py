@@ -1,0 +1,28 @@
+"""Options under which the contract holds a method to account at 32 pixels; the defaults where nothing is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "simclr": {},
+    "moco_v2": {},
+    "moco_v3": {},
+    "swav": {},
+    "dino": {},
+    "byol": {},
+    "vicreg": {},
+    "densecl": {},
+    "mae": {},
+    "simmim": {},
+    "beit": {},
+    "inpainting": {},
+    "colorization": {},
+    "rotation": {},
+    "jigsaw": {},
+    "context": {},
+    "cutpaste": {},
+    "nsa": {},
+    "defect_seg": {},
+}
+LEAST_FALL: dict[str, float] = {}  # how far the loss is to fall in 60 steps, where 0.95 of its beginning is too much
