@@ -23,7 +23,7 @@ from ssl_defect.nets.weights import load_encoder_file, load_start
 from ssl_defect.pretrain.probe import Probe, neighbour_scores
 from ssl_defect.train.device import lay_out, make_fabric
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # of which the linear probe takes the best on folds of the training images
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of which the linear probe takes the best on folds of the training images
 FOLDS = 3
 
 
@@ -83,7 +83,7 @@ def linear_auroc(
     """
     apart = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
     x, y, own = features[fit_rows].astype(np.float64), labels[fit_rows], apart[fit_rows]
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTHS[1], class_weight="balanced", max_iter=5000))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTHS[2], class_weight="balanced", max_iter=5000))
     with threadpool_limits(1):
         if min(len(np.unique(own[y == label])) for label in (0, 1)) >= FOLDS:
             choices = {"logisticregression__C": STRENGTHS}
