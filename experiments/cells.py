@@ -1,0 +1,190 @@
+"""Cells of a table, worked on side by side and kept as they finish: what several scripts of this folder share.
+
+A cell is a folder: `cell.json` when it is finished, `log.txt` with what its process said. Killed and started again, a
+script takes the finished cells as they are and goes on in those that were begun. A cell is made anew when its settings
+change, not when the code does: delete the folder after a change to the code that matters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from filelock import FileLock
+from probing import features, knn_auroc, linear_auroc
+
+from ssl_defect import pipeline
+from ssl_defect.artifacts import digest, machine, read_json, versions, write_json
+from ssl_defect.config import Recipe, load_recipe
+from ssl_defect.console import minutes, say
+from ssl_defect.data.store import open_store
+from ssl_defect.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+RULE = (
+    "± is the standard deviation (sd) over the seeds. A margin is the difference of the means, paired by seed; it is "
+    "outside the seeds' spread (bold) where it exceeds 2 sqrt(sd_a² + sd_b²) and has the same sign for every seed."
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to be: its name, which is its folder's, and its recipe."""
+
+    name: str
+    recipe: Recipe
+    facts: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        recipe = self.recipe.model_dump(exclude={"name", "description", "finetune", "evaluate", "report"})
+        return digest([self.facts, recipe])
+
+
+def parser(about: str, out: str) -> argparse.ArgumentParser:
+    """The options that all scripts of cells take."""
+    found = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--recipe", type=Path, default=HERE / "quickstart.yaml", help="where the pictures come from")
+    found.add_argument("--out", type=Path, default=Path("reports") / out)
+    found.add_argument("--methods", default="", help="names with commas between; all where left out")
+    found.add_argument("--seeds", type=int, default=3)
+    found.add_argument("--size", type=int, default=64, help="side of a picture, pixels; twice that for ViTs")
+    found.add_argument("--epochs", type=int, default=0, help="for all methods; 0: each its own")
+    found.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side, one thread each")
+    found.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    found.add_argument("--table", action="store_true", help="run nothing, write the table of what is finished")
+    found.add_argument("--cell", default="", help=argparse.SUPPRESS)
+    return found
+
+
+def recipe_for(options: argparse.Namespace, backbone: str, seed: int, pretrain: dict[str, Any]) -> Recipe:
+    """The recipe of a cell; what `--set` says comes last."""
+    if options.epochs:
+        pretrain = pretrain | {"epochs": options.epochs}
+    size = options.size * 2 if "vit" in backbone else options.size
+    lines = [f"data.image_size={size}", f"model.backbone={backbone}", f"seed={seed}", "compute.threads=1"]
+    lines += [f"pretrain.{key}={value}" for key, value in pretrain.items()]
+    return load_recipe(options.recipe, [*lines, *options.settings])
+
+
+def prepared(out: Path, recipe: Recipe) -> Path:
+    """The folder with the prepared pictures of a recipe's size."""
+    return out / f"pictures-{recipe.data.image_size}" / "prepare"
+
+
+def run(jobs: list[Job], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What each finished cell holds, by name; cells that are not finished are worked on first, `--jobs` at a time."""
+    left = [job for job in jobs if finished(options.out, job) is None]
+    if not options.table:
+        for recipe in {job.recipe.data.image_size: job.recipe for job in left}.values():
+            pipeline.run(recipe, prepared(options.out, recipe).parent, "prepare", "prepare")
+        say(f"{len(jobs) - len(left)} cells are finished, {len(left)} to go")
+        _work_off(left, options)
+    found = {job.name: finished(options.out, job) for job in jobs}
+    return {name: cell for name, cell in found.items() if cell is not None}
+
+
+def _work_off(jobs: list[Job], options: argparse.Namespace) -> None:
+    start = time.monotonic()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for done, future in enumerate(as_completed([pool.submit(_start, job, options.out) for job in jobs]), 1):
+            left = (time.monotonic() - start) / done * (len(jobs) - done)
+            say(f"[{done}/{len(jobs)}] {future.result()}; about {minutes(left)} left")
+
+
+def _start(job: Job, out: Path) -> str:
+    """Work on one cell in a process of its own with one thread; a line on how it went."""
+    folder = out / job.name
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        command = [sys.executable, *sys.argv, "--cell", job.name]
+        code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+    cell = finished(out, job)
+    if cell is None:
+        return f"{job.name}: stopped with code {code} and is not finished, see {folder / 'log.txt'}"
+    if "error" in cell:
+        return f"{job.name}: {cell['error']}"
+    return f"{job.name}: kNN {cell['knn']:.3f}, linear {cell['linear']:.3f}, {cell['minutes']:.1f} min"
+
+
+def finished(out: Path, job: Job) -> dict[str, Any] | None:
+    """What a cell holds, or None where it is not finished or was made with other settings."""
+    path = out / job.name / "cell.json"
+    found: dict[str, Any] = read_json(path) if path.exists() else {}
+    return found if found.get("identity") == job.identity else None
+
+
+def finish(out: Path, job: Job, work: Callable[[Job, Path], dict[str, Any]]) -> None:
+    """Work on a cell in this process and keep it; an error that a person can act on is a result as well."""
+    folder = out / job.name
+    with FileLock(folder / ".lock"):  # a process whose parent was killed may still be at work on it
+        if finished(out, job) is None:
+            _finish(folder, job, work)
+
+
+def _finish(folder: Path, job: Job, work: Callable[[Job, Path], dict[str, Any]]) -> None:
+    mark = folder / "identity.json"
+    if mark.exists() and read_json(mark) != job.identity:
+        shutil.rmtree(folder / "work", ignore_errors=True)
+    write_json(mark, job.identity)
+    (folder / "work").mkdir(exist_ok=True)
+    try:
+        found = work(job, folder / "work")
+    except UserError as error:
+        found = {"error": str(error)}
+    about = {"identity": job.identity, **job.facts, "machine": machine(), "versions": versions()}
+    write_json(folder / "cell.json", about | found)
+
+
+def probes(encoder: Path | None, job: Job, out: Path) -> dict[str, float]:
+    """kNN and linear AUROC on the test images, with all labels of the training images; None: the untrained backbone."""
+    folder = prepared(out, job.recipe)
+    store = open_store(folder)
+    found = features(encoder, job.recipe, folder, job.recipe.seed, 1)
+    where = (found, store.labels, store.groups, store.rows("train"), store.rows("test"))
+    return {"knn": knn_auroc(*where), "linear": linear_auroc(*where)}
+
+
+def mean_sd(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation; the latter is 0 for one value."""
+    return fmean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def compare(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """The margin of `ours` over `theirs`, seed by seed, and whether it is outside their spread (see `RULE`)."""
+    (mean, sd), (mean_theirs, sd_theirs) = mean_sd(ours), mean_sd(theirs)
+    bound, margin = 2 * math.hypot(sd, sd_theirs), mean - mean_theirs
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    same_sign = all(d > 0 for d in differences) or all(d < 0 for d in differences)
+    outside = len(ours) > 1 and abs(margin) > bound and same_sign
+    return {"margin": margin, "bound": bound, "of_seeds": differences, "outside": outside}
+
+
+def shown(values: list[float]) -> str:
+    return "{:.3f} ± {:.3f}".format(*mean_sd(values))
+
+
+def shown_margin(compared: dict[str, Any]) -> str:
+    text = f"{compared['margin']:+.3f}"
+    return f"**{text}**" if compared["outside"] else text
+
+
+def write_table(options: argparse.Namespace, name: str, lines: list[str], rows: Any) -> None:
+    """Write `name.md` and `name.json` into `--out` and print the table."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    about = {"machine": machine(), "versions": versions(), "rule": RULE}
+    write_json(options.out / f"{name}.json", about | {"rows": rows})
+    (options.out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))

@@ -1,0 +1,193 @@
+"""Does every pretraining method learn? Probes of its encoder beside the same backbone untrained, over seeds.
+
+    python experiments/learning.py [--methods simclr,mae] [--seeds 3] [--size 64] [--jobs 2] [--out reports/learning]
+
+Every method, on the training images of one real set (by default the solar cells of the wheel elpv-dataset), under the
+recipes below; then a kNN and a linear probe on the TEST images, both with the labels of the training images. The
+untrained backbone has the very weights that the method of the same seed began with. A method whose margin is not
+outside the seeds' spread in both probes gets a picture of its curves. Killed and started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import cells
+from matplotlib.figure import Figure
+
+from ssl_defect.artifacts import read_json
+from ssl_defect.errors import UserError
+from ssl_defect.nets.backbones import build_encoder
+from ssl_defect.pretrain import METHODS
+from ssl_defect.pretrain.base import Facts
+from ssl_defect.pretrain.stage import choose, pretrain
+
+CNN, VIT = "resnet18", "vit_tiny_patch16_224"
+BOTH = {"mae"}  # methods that are tried on both; the others on the CNN where they fit it, else on the ViT
+RECIPE = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-3}
+RECIPES: dict[str, dict[str, Any]] = {}  # what a method needs otherwise
+CHANCE = {  # the loss of a network that knows nothing, by batch and options; where it has a closed form
+    "simclr": lambda batch, o: math.log(2 * batch - 1),
+    "mae": lambda batch, o: 1.0 if o.normalise else None,
+}
+
+
+def backbones(method: str, size: int) -> list[str]:
+    """The backbones that a method is tried on."""
+    return [CNN, VIT] if method in BOTH else [CNN if fits(method, CNN, size) else VIT]
+
+
+def fits(method: str, backbone: str, size: int) -> bool:
+    """Whether the method takes the backbone at all."""
+    module = import_module(METHODS[method][0])
+    try:
+        module.METHOD.check(_encoder(backbone, size), module.Options(), Facts(1, 1000, size, 64, 10, 10))
+    except UserError:
+        return False
+    return True
+
+
+_encoder = lru_cache(build_encoder)
+
+
+def all_jobs(options: argparse.Namespace) -> list[cells.Job]:
+    """The untrained backbones and then every method, seed by seed."""
+    methods = [m for m in options.methods.split(",") if m] or [m for m, (module, _) in METHODS.items() if module]
+    pairs = [(method, backbone) for method in methods for backbone in backbones(method, options.size)]
+    pairs = [*(("none", b) for b in (CNN, VIT) if b in {b for _, b in pairs}), *pairs]
+    jobs = []
+    for seed in range(options.seeds):
+        for method, backbone in pairs:
+            settings = {} if method == "none" else RECIPE | RECIPES.get(method, {})
+            recipe = cells.recipe_for(options, backbone, seed, settings | {"method": method})
+            facts = {"method": method, "backbone": backbone, "seed": seed}
+            jobs.append(cells.Job(f"{method}-{backbone}-{seed}", recipe, facts))
+    return jobs
+
+
+def work(job: cells.Job, folder: Path) -> dict[str, Any]:
+    """Pretrain and probe; `folder` is the pretraining's."""
+    out = folder.parents[1]
+    if job.recipe.pretrain.method == "none":
+        return cells.probes(None, job, out) | {"minutes": 0.0}
+    pretrain(job.recipe, cells.prepared(out, job.recipe), folder)
+    summary, rows = read_json(folder / "pretrain.json"), history(folder)
+    return cells.probes(folder / "encoder.safetensors", job, out) | {
+        "minutes": summary["training_seconds"] / 60,
+        "images_per_second": sorted(row["images_per_second"] for row in rows)[len(rows) // 2],
+        "precision": summary["precision"],
+        "losses": [row["loss"] for row in rows],
+        "chance": chance(job, out),
+    }
+
+
+def chance(job: cells.Job, out: Path) -> float | None:
+    method = job.recipe.pretrain.method
+    if method not in CHANCE:
+        return None
+    value: float | None = CHANCE[method](job.recipe.pretrain.batch_size, choose(job.recipe)[1])
+    return value
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """The rows of `history.csv`, as far as it goes; cells that were not measured are left out."""
+    path = folder / "history.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def summarise(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per method and backbone, of the seeds that are finished on both sides."""
+    by: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for cell in found.values():
+        by.setdefault((cell["method"], cell["backbone"]), {})[cell["seed"]] = cell
+    rows = []
+    for (method, backbone), seeds in by.items():
+        row: dict[str, Any] = {"method": method, "backbone": backbone}
+        row["errors"] = [f"seed {seed}: {cell['error']}" for seed, cell in seeds.items() if "error" in cell]
+        good = {seed: cell for seed, cell in seeds.items() if "error" not in cell}
+        untrained = by.get(("none", backbone), {})
+        paired = sorted(set(good) & set(untrained))
+        row["seeds"] = paired
+        for probe in ("knn", "linear") if paired else ():
+            row[probe] = [good[seed][probe] for seed in paired]
+            row[f"{probe}_margin"] = cells.compare(row[probe], [untrained[seed][probe] for seed in paired])
+        row["cells"] = [good[seed] for seed in paired]
+        row["learns"] = bool(paired) and all(_better(row[f"{p}_margin"]) for p in ("knn", "linear"))
+        rows.append(row)
+    return rows
+
+
+def _better(compared: dict[str, Any]) -> bool:
+    return bool(compared["outside"] and compared["margin"] > 0)
+
+
+def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> list[str]:
+    """The rows as Markdown."""
+    head = ["method", "backbone", "kNN AUROC", "margin", "linear AUROC", "margin", "learns"]
+    head += ["epochs", "min", "images/s", "loss, first to last epoch (chance)"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        lines.append(f"| `{row['method']}` | {row['backbone']} | " + " | ".join(_columns(row)) + " |")
+    lines += [f"- `{row['method']}`, {row['backbone']}: {'; '.join(row['errors'])}" for row in rows if row["errors"]]
+    images = f"{options.recipe.stem}'s pictures at {options.size} px, at {2 * options.size} px for the ViT"
+    return [*lines, "", f"{images}; {options.seeds} seeds. {cells.RULE} Minutes and images/s: one thread."]
+
+
+def _columns(row: dict[str, Any]) -> list[str]:
+    if not row["seeds"]:
+        return ["-"] * 9
+    if row["method"] == "none":
+        return [cells.shown(row["knn"]), "", cells.shown(row["linear"]), *[""] * 6]
+    few = row["cells"]
+    probed = [
+        f(row[key]) for p in ("knn", "linear") for f, key in ((cells.shown, p), (cells.shown_margin, f"{p}_margin"))
+    ]
+    first, last = (sum(cell["losses"][place] for cell in few) / len(few) for place in (0, -1))
+    known = few[0]["chance"]
+    loss = f"{first:.3f} to {last:.3f}" + ("" if known is None else f" ({known:.3f})")
+    cost = [sum(cell[name] for cell in few) / len(few) for name in ("minutes", "images_per_second")]
+    verdict = ("yes" if row["learns"] else "no") + (f" ({len(few)} seeds)" if row["errors"] else "")
+    return [*probed, verdict, str(len(few[0]["losses"])), f"{cost[0]:.1f}", f"{cost[1]:.0f}", loss]
+
+
+def draw_curves(row: dict[str, Any], options: argparse.Namespace) -> Path:
+    """Loss and online probe over the epochs, a line per seed, for a method that does not learn."""
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for seed in range(options.seeds):
+        rows = history(options.out / f"{row['method']}-{row['backbone']}-{seed}" / "work")
+        for axis, name in zip(axes, ("loss", "probe"), strict=True):
+            points = [(r["epoch"], r[name]) for r in rows if name in r]
+            axis.plot(*zip(*points, strict=True), label=f"seed {seed}") if points else None
+    axes[0].set(xlabel="epoch", title=f"{row['method']}, {row['backbone']}: loss")
+    axes[1].set(xlabel="epoch", title="kNN AUROC on validation")
+    axes[0].legend(frameon=False)
+    path = options.out / f"curve-{row['method']}-{row['backbone']}.svg"
+    figure.savefig(path, metadata={"Date": None})
+    return path
+
+
+def main() -> None:
+    options = cells.parser(__doc__, "learning").parse_args()
+    jobs = all_jobs(options)
+    if options.cell:
+        cells.finish(options.out, next(job for job in jobs if job.name == options.cell), work)
+        return
+    rows = summarise(cells.run(jobs, options))
+    lines = table(rows, options)
+    failing = [row for row in rows if row["method"] != "none" and not row["learns"]]
+    lines += [f"\nCurves of {row['method']}, {row['backbone']}: {draw_curves(row, options).name}" for row in failing]
+    cells.write_table(options, "learning", lines, rows)
+
+
+if __name__ == "__main__":
+    main()
