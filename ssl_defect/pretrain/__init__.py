@@ -10,8 +10,8 @@ METHODS = {
     # "swav": ("ssl_defect.pretrain.swav", ""),
     # "dino": ("ssl_defect.pretrain.dino", ""),
     # without negatives
-    # "byol": ("ssl_defect.pretrain.byol", ""),
-    # "vicreg": ("ssl_defect.pretrain.vicreg", ""),
+    "byol": ("ssl_defect.pretrain.byol", "no negatives: one view predicts what a slow copy makes of the other"),
+    "vicreg": ("ssl_defect.pretrain.vicreg", "no negatives: views agree, dimensions stay alive and apart"),
     # dense
     # "densecl": ("ssl_defect.pretrain.densecl", ""),
     # masked
@@ -21,7 +21,7 @@ METHODS = {
     # generative and pretext
     # "inpainting": ("ssl_defect.pretrain.inpainting", ""),
     # "colorization": ("ssl_defect.pretrain.colorization", ""),
-    # "rotation": ("ssl_defect.pretrain.rotation", ""),
+    "rotation": ("ssl_defect.pretrain.rotation", "pretext: which quarter turn; for parts that always lie the same way"),
     # "jigsaw": ("ssl_defect.pretrain.jigsaw", ""),
     # "context": ("ssl_defect.pretrain.context", ""),
     # for defects
