@@ -14,10 +14,10 @@ from ssl_defect.console import say
 from ssl_defect.data.records import GOOD
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
-from ssl_defect.finetune.losses import binary_focal_loss, dice_loss
 from ssl_defect.finetune.task import Batch, Task, Validation
 from ssl_defect.finetune.views import Views, show
 from ssl_defect.nets.detector import Detector
+from ssl_defect.nets.mask_losses import binary_focal_loss, dice_loss
 
 BINS = 4096  # of the logits' histogram
 REACH = 16.0  # logits beyond +-16 count as 16: probabilities of 1e-7

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from ssl_defect.finetune.losses import binary_focal_loss, cross_entropy, dice_loss, focal_loss
+from ssl_defect.finetune.losses import cross_entropy, focal_loss
+from ssl_defect.nets.mask_losses import binary_focal_loss, dice_loss
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
