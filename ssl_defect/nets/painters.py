@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_defect.nets.backbones import Encoder
-from ssl_defect.nets.patches import patchify, sincos_positions
+from ssl_defect.nets.patches import cover, patchify, sincos_positions, unpatchify
 
 
 class Painter(nn.Module):
@@ -97,8 +100,77 @@ class MapPainter(Painter):
     def forward(self, encoder: Encoder, images: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted patches (B, N, P) and which were hidden (B, N)."""
         hidden = self.hidden_patches(order)
-        side = images.shape[-1] // self.unit
-        covered = hidden.view(-1, 1, side, side).repeat_interleave(self.unit, 2).repeat_interleave(self.unit, 3)
-        x = torch.where(covered, self.hidden_value, encoder.prepare_input(images))
-        last = encoder.map_of(encoder.body.forward_features(x))
+        last = masked_map(encoder, images, cover(hidden, self.unit), self.hidden_value)
         return patchify(functional.pixel_shuffle(self.leave(last), self.stride), self.unit), hidden
+
+
+class LinearPainter(Painter):
+    """For a plain ViT that sees all patches, a learned token in the place of the hidden ones (Xie et al. 2022).
+
+    One linear layer leads from each patch's token to its pixels (section 3.3).
+    """
+
+    def __init__(self, encoder: Encoder, hidden: int, channels: int, unit: int) -> None:
+        """Make the layers.
+
+        Args:
+            hidden: number of hidden patches.
+            channels: of the pixels to predict.
+            unit: side of what is hidden as one, in pixels; a multiple of the ViT's own patch.
+        """
+        super().__init__(hidden)
+        self.unit, self.patch = unit, encoder.reductions[-1]
+        self.hidden_token = nn.Parameter(torch.randn(1, 1, encoder.map_width) * 0.02)
+        self.leave = nn.Linear(encoder.map_width, self.patch**2 * channels)
+
+    def forward(self, encoder: Encoder, images: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted patches (B, N, P) and which were hidden (B, N)."""
+        hidden = self.hidden_patches(order)
+        tokens = encoder.masked_tokens(images, cover(hidden, self.unit // self.patch).flatten(1), self.hidden_token)
+        return patchify(unpatchify(self.leave(tokens), self.patch), self.unit), hidden
+
+
+class HolePainter(nn.Module):
+    """A light convolutional decoder from an encoder's last map to the picture (Pathak et al. 2016, section 3.1).
+
+    Each level doubles the map by repeating its cells and mixes them by a 3x3 convolution (which leaves no
+    checkerboard, as transposed convolutions do) to half the width.
+    """
+
+    def __init__(self, encoder: Encoder, channels: int, width: int) -> None:
+        """Make the layers.
+
+        Args:
+            channels: of the picture.
+            width: of the coarsest level, a multiple of 8; no level is narrower than 16.
+        """
+        super().__init__()
+        levels = max(1, round(math.log2(encoder.reductions[-1])))
+        widths = [max(width >> level, 16) for level in range(levels + 1)]
+        self.enter = nn.Conv2d(encoder.map_width, widths[0], 1)
+        self.levels = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.GroupNorm(4, b), nn.ReLU(inplace=True))
+            for a, b in pairwise(widths)
+        )
+        self.leave = nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, last: Tensor, size: int) -> Tensor:
+        """Maps (B, map_width, h, w) -> pictures (B, channels, size, size)."""
+        x = self.enter(last)
+        for number, level in enumerate(self.levels, 1):
+            whole = number == len(self.levels)  # a stride that is no power of two is made up for in the last step
+            x = level(functional.interpolate(x, **({"size": (size, size)} if whole else {"scale_factor": 2.0})))
+        painted: Tensor = self.leave(x)
+        return painted
+
+
+def masked_map(encoder: Encoder, images: Tensor, covered: Tensor, value: Tensor) -> Tensor:
+    """The encoder's last map (B, map_width, h, w) of pictures with `value` in the place of some pixels.
+
+    Args:
+        images: (B, C, S, S) in [0, 1].
+        covered: (B, 1, S, S) bool, the pixels that are not seen.
+        value: (1, 3, 1, 1), in the encoder's normalised units.
+    """
+    x = torch.where(covered, value, encoder.prepare_input(images))
+    return encoder.map_of(encoder.body.forward_features(x))

@@ -22,6 +22,12 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     return x.permute(0, 5, 1, 3, 2, 4).reshape(count, channels, side * patch, side * patch)
 
 
+def cover(hidden: Tensor, unit: int) -> Tensor:
+    """Which pixels (B, 1, S, S) lie in the hidden patches (B, N) of `unit` pixels; bool."""
+    side = round(hidden.shape[1] ** 0.5)
+    return hidden.view(-1, 1, side, side).repeat_interleave(unit, 2).repeat_interleave(unit, 3)
+
+
 def normalise_patches(patches: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
     """Each patch less its mean, over its standard deviation (He et al. 2022, section 3, reconstruction target).
 

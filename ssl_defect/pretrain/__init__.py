@@ -7,8 +7,8 @@ METHODS = {
     "simclr": ("ssl_defect.pretrain.simclr", "contrastive: two views of a picture agree, near-copies never disagree"),
     # "moco_v2": ("ssl_defect.pretrain.moco_v2", ""),
     # "moco_v3": ("ssl_defect.pretrain.moco_v3", ""),
-    # "swav": ("ssl_defect.pretrain.swav", ""),
-    # "dino": ("ssl_defect.pretrain.dino", ""),
+    "swav": ("ssl_defect.pretrain.swav", "clustering: views of a picture, large and small, agree on prototypes"),
+    "dino": ("ssl_defect.pretrain.dino", "distillation: views of a picture, large and small, predict a slow teacher"),
     # without negatives
     "byol": ("ssl_defect.pretrain.byol", "no negatives: one view predicts what a slow copy makes of the other"),
     "vicreg": ("ssl_defect.pretrain.vicreg", "no negatives: views agree, dimensions stay alive and apart"),
@@ -16,7 +16,7 @@ METHODS = {
     # "densecl": ("ssl_defect.pretrain.densecl", ""),
     # masked
     "mae": ("ssl_defect.pretrain.mae", "masked: hidden patches are predicted from the visible ones"),
-    # "simmim": ("ssl_defect.pretrain.simmim", ""),
+    "simmim": ("ssl_defect.pretrain.simmim", "masked: all patches pass, one linear layer predicts the hidden pixels"),
     # "beit": ("ssl_defect.pretrain.beit", ""),
     # generative and pretext
     # "inpainting": ("ssl_defect.pretrain.inpainting", ""),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
@@ -19,8 +18,10 @@ from ssl_defect.data.augment import to_float
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.painters import MapPainter, Painter, TokenPainter
-from ssl_defect.nets.patches import hidden_count, normalise_patches, patchify, random_order, unpatchify
-from ssl_defect.pretrain.base import Facts, Method, Views, refuse
+from ssl_defect.nets.patches import cover, hidden_count, normalise_patches, patchify, random_order
+from ssl_defect.pretrain.base import Facts, Method, Views
+from ssl_defect.pretrain.masking import base_unit, check_backbone, check_sizes, rebuild, strip_of
+from ssl_defect.pretrain.quality import LOGS, WATCHED, quality
 from ssl_defect.pretrain.views import GeometrySettings, placed
 from ssl_defect.train.plan import Batch
 
@@ -29,7 +30,11 @@ class Options(GeometrySettings):
     """Settings of masked pretraining."""
 
     mask_ratio: float | None = Field(
-        None, gt=0, lt=1, description="Share of the patches that is hidden; left out: 0.75 for ViTs, 0.6 otherwise."
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the patches that is hidden; left out: the published 0.75 for ViTs, and 0.6 otherwise, "
+        "since a convolution looks across the borders of holes and needs something to look at.",
     )
     unit: int | None = Field(
         None,
@@ -38,12 +43,17 @@ class Options(GeometrySettings):
     )
     decoder_width: int = Field(128, ge=16, multiple_of=16, description="Width of the ViT's decoder.")
     decoder_depth: int = Field(2, ge=1, description="Blocks of the ViT's decoder.")
-    normalise: bool = Field(True, description="Predict each patch less its mean, over its deviation.")
+    normalise: bool = Field(
+        True,
+        description="Predict each patch less its mean, over its deviation: exposure drops out, and faint texture "
+        "counts as much as strong edges.",
+    )
 
 
 class MAE(Method):
     """Hidden patches are predicted from the visible ones."""
 
+    logs: ClassVar[dict[str, str]] = LOGS
     strip: ClassVar[tuple[str, ...]] = ("picture", "seen by the encoder", "rebuilt")
 
     def __init__(self, encoder: Encoder, options: Options, facts: Facts) -> None:
@@ -61,24 +71,11 @@ class MAE(Method):
     @classmethod
     def check(cls, encoder: Encoder, options: Options, facts: Facts) -> None:
         """Refuse backbones that fit neither design, and patches that do not divide the picture."""
-        if not encoder.is_vit and len(set(encoder.reductions)) == 1:
-            raise refuse(
-                "mae",
-                encoder,
-                "plain ViTs (vit_*, deit_*), ResNet, EfficientNet, ConvNeXt, MobileNet, RegNet, Swin and other "
-                "backbones with a pyramid",
-            )
-        own = encoder.reductions[-1]
-        unit = patch_size(encoder, options)
+        check_backbone("mae", encoder)
+        unit, own = patch_size(encoder, options), encoder.reductions[-1]
         if encoder.is_vit and unit != own:
             raise UserError(f"pretrain.options.unit: {encoder.name} cuts patches of {own} pixels; leave `unit` out")
-        for name, side in (("the patch", unit), (f"the stride of {encoder.name}", own)):
-            if facts.image_size % side or facts.image_size < 2 * unit:
-                larger = max((facts.image_size // side + 1) * side, 2 * unit)
-                raise UserError(
-                    f"data.image_size: mae needs a multiple of {name} ({side} pixels), two patches wide at least, "
-                    f"got {facts.image_size}; take {larger}"
-                )
+        check_sizes("mae", encoder, unit)
 
     def views(self, batch: Batch, progress: float) -> Views:
         """-> "image" (B, C, S, S) in [0, 1], and "order" (B, N) of its patches, of which the first stay visible."""
@@ -86,29 +83,38 @@ class MAE(Method):
         return {"image": images, "order": self.mask(len(images), batch["generator"])}
 
     def losses(self, views: Views, progress: float) -> dict[str, Tensor]:
-        """Loss: mean squared error over the pixels of hidden patches (He et al. 2022, section 3)."""
-        predicted, hidden = self.painter(self.encoder, views["image"], views["order"])
-        target = patchify(views["image"], self.unit)
+        """Loss: mean squared error over the pixels of hidden patches (He et al. 2022, section 3); and the `logs`."""
+        images = views["image"]
+        predicted, hidden = self.painter(self.encoder, images, views["order"])
+        target = patchify(images, self.unit)
         if self.options.normalise:
             target = normalise_patches(target)[0]
-        return {"loss": masked_error(predicted.float(), target, hidden)}
+        loss = masked_error(predicted.float(), target, hidden)
+        few = slice(WATCHED)
+        rebuilt = self.rebuild(images[few], predicted[few].detach(), hidden[few])
+        return {"loss": loss} | quality(rebuilt, images[few], cover(hidden[few], self.unit))
 
     def mask(self, count: int, generator: Generator) -> Tensor:
         """A random order of the patches of each picture, (count, N); the first of them stay visible."""
         return random_order(count, (self.encoder.image_size // self.unit) ** 2, generator)
 
+    def rebuild(self, images: Tensor, predicted: Tensor, hidden: Tensor) -> Tensor:
+        """Pictures (B, C, S, S) with the hidden patches painted.
+
+        A normalised patch gets its own mean and deviation back, as in the paper's figures: what is judged is its
+        structure.
+        """
+        predicted = predicted.float()
+        if self.options.normalise:
+            _, mean, deviation = normalise_patches(patchify(images, self.unit))
+            predicted = predicted * deviation + mean
+        return rebuild(images, predicted, hidden, self.unit)
+
     def pictures(self, batch: Batch) -> Tensor:
         """Each picture, what is left visible of it, and the whole with the hidden patches painted: (B, 3, C, S, S)."""
         images = to_float(batch["image"])
         predicted, hidden = self.painter(self.encoder, images, self.mask(len(images), batch["generator"]))
-        patches = patchify(images, self.unit)
-        painted = predicted.float()
-        if self.options.normalise:
-            _, mean, deviation = normalise_patches(patches)
-            painted = painted * deviation + mean
-        covered = patches.masked_fill(hidden.unsqueeze(2), 0.5)
-        painted = torch.where(hidden.unsqueeze(2), painted, patches).clamp(0, 1)
-        return torch.stack([images, unpatchify(covered, self.unit), unpatchify(painted, self.unit)], dim=1)
+        return strip_of(images, self.rebuild(images, predicted, hidden), cover(hidden, self.unit))
 
 
 def masked_error(predicted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
@@ -119,8 +125,7 @@ def masked_error(predicted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
 
 def patch_size(encoder: Encoder, options: Options) -> int:
     """Side of the patches that are hidden as one, in pixels."""
-    own = encoder.reductions[-1] if encoder.is_vit else 32 if encoder.image_size >= 192 else 16
-    return options.unit or own
+    return options.unit or (encoder.reductions[-1] if encoder.is_vit else base_unit(encoder))
 
 
 METHOD = MAE
