@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_defect.config import FinetuneSettings
 from ssl_defect.console import say
@@ -23,6 +23,9 @@ def build_detector(spec: Spec, encoder_file: Path) -> tuple[Detector, dict[str, 
     meta = load_encoder_file(detector.encoder, encoder_file)
     for part in load_parts(detector.head, encoder_file):
         say(f"finetune: the {part} starts from {encoder_file.name} as well")
+    refused = misfit(detector.head, encoder_file)
+    if refused:
+        say(f"finetune: {encoder_file.name} holds more than the encoder, but {refused}")
     return detector, meta
 
 
@@ -38,6 +41,23 @@ def load_parts(head: nn.Module, file: Path) -> list[str]:
             module.load_state_dict({name: stored[name] for name in state})
             taken.append(part)
     return taken
+
+
+def misfit(head: nn.Module, file: Path) -> str:
+    """Which parts the encoder file holds in another shape than the head has them, and what to set; "" where none."""
+    for part, module in head.named_children():
+        state, stored = module.state_dict(), read_extra(file, f"{part}.")
+        for name, value in state.items():
+            if stored and (name not in stored or stored[name].shape != value.shape):
+                return f"its {part} does not fit and starts anew ({_difference(name, value, stored)})"
+    return ""
+
+
+def _difference(name: str, value: Tensor, stored: dict[str, Tensor]) -> str:
+    if isinstance(width := stored.get("last.0.weight"), Tensor) and name in stored:
+        return f"it was made {len(width)} wide; set finetune.options.decoder_width={len(width)} to start from it"
+    shape = list(stored[name].shape) if name in stored else "missing"
+    return f"{name} is {shape}, here {list(value.shape)}; pretrain again"
 
 
 def freeze(detector: Detector, settings: FinetuneSettings, trained: bool) -> None:

@@ -72,6 +72,13 @@ class Encoder(nn.Module):
         maps: list[Tensor] = self.body.forward_intermediates(x, indices=self._indices, intermediates_only=True)
         return maps
 
+    def maps_and_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What `pyramid` and `forward` give, in one pass."""
+        last, maps = self.body.forward_intermediates(self.prepare_input(x), indices=self._indices)
+        if self._mean_tokens:
+            return maps, last[:, self.body.num_prefix_tokens :].mean(dim=1)
+        return maps, self.body.forward_head(last)
+
     def visible_tokens(self, x: Tensor, kept: Tensor) -> Tensor:
         """Tokens (B, prefix + K, D) of a plain ViT that sees only the patches `kept` (B, K), numbered in reading order.
 

@@ -27,6 +27,15 @@ def test_every_shape_is_the_one_announced(name: str, size: int) -> None:
     assert encoder.last_map(pictures).shape[:2] == (2, encoder.map_width)
 
 
+@pytest.mark.parametrize("name", [*(name for name, _ in SMALL), "mobilenetv3_small_050", "test_byobnet"])
+def test_maps_and_features_in_one_pass_are_those_of_two(name: str) -> None:
+    encoder, pictures = make(name, 64), torch.rand(2, 1, 64, 64)
+    maps, features = encoder.maps_and_features(pictures)
+    torch.testing.assert_close(features, encoder(pictures))
+    for one, two in zip(maps, encoder.pyramid(pictures), strict=True):
+        torch.testing.assert_close(one, two)
+
+
 @pytest.mark.parametrize(("name", "size"), SMALL[:2])
 def test_a_grey_picture_is_its_own_colour_picture(name: str, size: int) -> None:
     encoder, grey = make(name, size), torch.rand(2, 1, size, size)
