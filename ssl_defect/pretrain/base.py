@@ -58,6 +58,9 @@ class Method(nn.Module):
         advice: what to try when embeddings collapse.
         logs: what each scalar beside "loss" and "spread" is, with its range, as a person reads it.
         strip: names of the pictures in a strip of `pictures`.
+        title: its name as papers write it; the name of the class where left empty.
+        chance: loss of an answer that never looks at the picture (the mean patch, an even guess), None where there is
+            none; a run that stays there is warned of, and the report draws the line.
     """
 
     good_only: ClassVar[bool] = False
@@ -65,12 +68,15 @@ class Method(nn.Module):
     advice: ClassVar[str] = "lower pretrain.learning_rate, raise pretrain.batch_size or lengthen pretrain.warmup"
     logs: ClassVar[dict[str, str]] = {}
     strip: ClassVar[tuple[str, ...]] = ("picture",)
+    title: ClassVar[str] = ""
     partners: bool
+    chance: float | None
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.partners = False
+        self.chance = None
 
     @classmethod
     def check(cls, encoder: Encoder, options: Any, facts: Facts) -> None:

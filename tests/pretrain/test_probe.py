@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from scipy.optimize import minimize
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from ssl_defect.data.store import Store, open_store
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.pretrain.base import spread
-from ssl_defect.pretrain.probe import TEMPERATURE, Probe, neighbour_scores
+from ssl_defect.pretrain.probe import STRENGTH, TEMPERATURE, Probe, Seen, linear_scores, neighbour_scores
 
 
 def test_the_score_of_one_query_by_hand() -> None:
@@ -45,6 +48,68 @@ def test_excluded_pairs_do_not_count() -> None:
     labels, query = torch.tensor([1, 0, 0, 1]), torch.tensor([[1.0, 0.0]])
     assert float(neighbour_scores(bank, labels, query, 1)) == 1
     assert float(neighbour_scores(bank, labels, query, 1, torch.tensor([[True, False, False, False]]))) == 0
+
+
+def test_the_linear_probe_follows_its_formula() -> None:
+    """The penalised, class-balanced likelihood in the parameters, minimised by another optimiser."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(60) % 3 == 0).astype(np.int64)
+    bank, queries = rng.normal(size=(60, 4)) * [1, 5, 0.1, 2] + labels[:, None], rng.normal(size=(15, 4))
+    x, signs = (bank - bank.mean(axis=0)) / bank.std(axis=0), np.where(labels == 1, 1, -1)
+    weight = len(labels) / (2 * np.bincount(labels))[labels]
+
+    def penalised(p: np.ndarray) -> float:
+        return float((weight * np.logaddexp(0, -signs * (x @ p[:4] + p[4]))).sum() * STRENGTH + p[:4] @ p[:4] / 2)
+
+    plane = minimize(penalised, np.zeros(5), tol=1e-12).x
+    expected = (queries - bank.mean(axis=0)) / bank.std(axis=0) @ plane[:4] + plane[4]
+    got = linear_scores(torch.tensor(bank), labels, torch.tensor(queries))
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.ptp(expected))
+
+
+def test_the_linear_probe_finds_a_plane_and_passes_over_dead_features() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 240)
+    x = rng.normal(size=(240, 6))
+    x[:, 2] += 1.2 * labels  # one direction of six tells, among larger ones
+    x[:, 3:] *= 9
+    x[:, 5] = 7
+    scores = linear_scores(torch.tensor(x[:160]), labels[:160], torch.tensor(x[160:]))
+    best = roc_auc_score(labels[160:], x[160:, 2])
+    assert roc_auc_score(labels[160:], scores) == pytest.approx(best, abs=0.03)
+
+
+def with_groups(store: Store, of: Callable[[int], int]) -> Store:
+    samples = [type(s)(**{**vars(s), "group": of(row)}) for row, s in enumerate(store.samples)]
+    return Store(store.folder, samples, store.images, None)
+
+
+def test_a_near_copy_in_train_teaches_the_linear_probe_nothing(prepared: Path) -> None:
+    """Features that give each picture's group away: learned from copies they would tell everything."""
+    store = open_store(prepared)
+    train, val = store.rows("train"), store.rows("val")
+    twin = {int(row): int(val[number % len(val)]) for number, row in enumerate(train)}
+    samples = [
+        type(s)(**{**vars(s), "label": store.samples[twin.get(r, r)].label}) for r, s in enumerate(store.samples)
+    ]
+    labelled = Store(store.folder, samples, store.images, None)
+    own = torch.eye(len(val)).repeat(len(train) // len(val), 1)
+    seen = Seen(own, torch.eye(len(val)))
+    fabric = Fabric(accelerator="cpu", devices=1)
+    assert Probe(with_groups(labelled, lambda _: -1), fabric).judge(seen)["linear"] == 1
+    assert Probe(with_groups(labelled, lambda row: twin.get(row, row)), fabric).judge(seen)["linear"] is None
+    half = Probe(with_groups(labelled, lambda row: twin.get(row, row) if row % 2 else -1), fabric)
+    assert half.judge(seen)["linear"] is not None
+
+
+def test_training_images_of_one_class_give_neighbours_but_no_plane(prepared: Path) -> None:
+    store = open_store(prepared)
+    samples = [s if s.split != "train" else type(s)(**{**vars(s), "label": 0}) for s in store.samples]
+    probe = Probe(Store(store.folder, samples, store.images, None), Fabric(accelerator="cpu", devices=1))
+    found = probe.measure(build_encoder("test_resnet", 32))
+    assert found["auroc"] is not None
+    assert found["linear"] is None
+    assert found["rank"] is not None
 
 
 def measure(store: Store) -> float | None:
