@@ -19,7 +19,7 @@ METHODS = {
     "simmim": ("ssl_defect.pretrain.simmim", "masked: all patches pass, one linear layer predicts the hidden pixels"),
     # "beit": ("ssl_defect.pretrain.beit", ""),
     # generative and pretext
-    "inpainting": ("ssl_defect.pretrain.inpainting", "generative: a block that was cut out is painted from what is around it"),
+    "inpainting": ("ssl_defect.pretrain.inpainting", "generative: a block that was cut out is painted from the rest"),
     # "colorization": ("ssl_defect.pretrain.colorization", ""),
     "rotation": ("ssl_defect.pretrain.rotation", "pretext: which quarter turn; for parts that always lie the same way"),
     # "jigsaw": ("ssl_defect.pretrain.jigsaw", ""),
