@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +68,16 @@ def parser(about: str, out: str) -> argparse.ArgumentParser:
     return found
 
 
-def recipe_for(options: argparse.Namespace, backbone: str, seed: int, pretrain: dict[str, Any]) -> Recipe:
-    """The recipe of a cell; what `--set` says comes last."""
+def recipe_for(
+    options: argparse.Namespace, backbone: str, seed: int, pretrain: dict[str, Any], more: Sequence[str] = ()
+) -> Recipe:
+    """The recipe of a cell, `more` as in `--set`; what `--set` says comes last."""
     if options.epochs:
         pretrain = pretrain | {"epochs": options.epochs}
     size = options.size * 2 if "vit" in backbone else options.size
     lines = [f"data.image_size={size}", f"model.backbone={backbone}", f"seed={seed}", "compute.threads=1"]
     lines += [f"pretrain.{key}={value}" for key, value in pretrain.items()]
-    return load_recipe(options.recipe, [*lines, *options.settings])
+    return load_recipe(options.recipe, [*lines, *more, *options.settings])
 
 
 def prepared(out: Path, recipe: Recipe) -> Path:
@@ -181,10 +183,17 @@ def shown_margin(compared: dict[str, Any]) -> str:
     return f"**{text}**" if compared["outside"] else text
 
 
+def about(options: argparse.Namespace) -> str:
+    """What stands below a table."""
+    pictures = f"Pictures of {options.recipe.stem}.yaml at {options.size} px, at {2 * options.size} px for ViTs"
+    side_by_side = f"{options.jobs} cells side by side on {machine()['processor']}"
+    return f"{pictures}; {options.seeds} seeds; {side_by_side}. {RULE}"
+
+
 def write_table(options: argparse.Namespace, name: str, lines: list[str], rows: Any) -> None:
     """Write `name.md` and `name.json` into `--out` and print the table."""
     options.out.mkdir(parents=True, exist_ok=True)
-    about = {"machine": machine(), "versions": versions(), "rule": RULE}
-    write_json(options.out / f"{name}.json", about | {"rows": rows})
+    top = {"machine": machine(), "versions": versions(), "rule": RULE}
+    write_json(options.out / f"{name}.json", top | {"rows": rows})
     (options.out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -13,28 +13,38 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import cells
 from matplotlib.figure import Figure
 
 from ssl_defect.artifacts import read_json
+from ssl_defect.data.store import open_store
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.pretrain import METHODS
 from ssl_defect.pretrain.base import Facts
-from ssl_defect.pretrain.stage import choose, pretrain
+from ssl_defect.pretrain.stage import choose, pretrain, training_rows
 
 CNN, VIT = "resnet18", "vit_tiny_patch16_224"
 BOTH = {"mae"}  # methods that are tried on both; the others on the CNN where they fit it, else on the ViT
 RECIPE = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-3}
 RECIPES: dict[str, dict[str, Any]] = {}  # what a method needs otherwise
-CHANCE = {  # the loss of a network that knows nothing, by batch and options; where it has a closed form
-    "simclr": lambda batch, o: math.log(2 * batch - 1),
-    "mae": lambda batch, o: 1.0 if o.normalise else None,
+# the loss of a network that knows nothing, by options, batch and training images, where it has a closed form
+CHANCE: dict[str, Callable[[Any, int, int], float]] = {
+    "simclr": lambda o, batch, images: math.log(2 * batch - 1),
+    "moco_v2": lambda o, batch, images: math.log(1 + min(o.queue, images)),
+    "swav": lambda o, batch, images: math.log(o.prototypes or min(max(images // 10, 8), 3000)),
+    "dino": lambda o, batch, images: math.log(o.outputs),
+    "mae": lambda o, batch, images: 1.0 if o.normalise else math.nan,
+    "rotation": lambda o, batch, images: math.log(4),
+    "jigsaw": lambda o, batch, images: math.log(o.permutations or (64 if o.grid == 3 else 24)),
+    "context": lambda o, batch, images: math.log(8),
 }
 
 
@@ -72,27 +82,34 @@ def all_jobs(options: argparse.Namespace) -> list[cells.Job]:
 
 
 def work(job: cells.Job, folder: Path) -> dict[str, Any]:
-    """Pretrain and probe; `folder` is the pretraining's."""
-    out = folder.parents[1]
+    """What a cell is about; `folder` is the pretraining's."""
     if job.recipe.pretrain.method == "none":
-        return cells.probes(None, job, out) | {"minutes": 0.0}
+        return cells.probes(None, job, folder.parents[1]) | {"minutes": 0.0}
+    return pretrain_and_probe(job, folder) | {"chance": chance(job, folder.parents[1])}
+
+
+def pretrain_and_probe(job: cells.Job, folder: Path) -> dict[str, Any]:
+    """Pretrain in `folder`, going on from a checkpoint if there is one, and probe the encoder."""
+    out = folder.parents[1]
     pretrain(job.recipe, cells.prepared(out, job.recipe), folder)
     summary, rows = read_json(folder / "pretrain.json"), history(folder)
     return cells.probes(folder / "encoder.safetensors", job, out) | {
         "minutes": summary["training_seconds"] / 60,
-        "images_per_second": sorted(row["images_per_second"] for row in rows)[len(rows) // 2],
+        "images_per_second": median(row["images_per_second"] for row in rows),
         "precision": summary["precision"],
         "losses": [row["loss"] for row in rows],
-        "chance": chance(job, out),
     }
 
 
 def chance(job: cells.Job, out: Path) -> float | None:
-    method = job.recipe.pretrain.method
-    if method not in CHANCE:
+    """The loss of a network that knows nothing, None where it has no closed form."""
+    known = CHANCE.get(job.recipe.pretrain.method)
+    if known is None:
         return None
-    value: float | None = CHANCE[method](job.recipe.pretrain.batch_size, choose(job.recipe)[1])
-    return value
+    kind, options = choose(job.recipe)
+    images = len(training_rows(job.recipe, open_store(cells.prepared(out, job.recipe)), kind))
+    found = known(options, job.recipe.pretrain.batch_size, images)
+    return None if math.isnan(found) else found
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -138,8 +155,7 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> list[str]:
     for row in rows:
         lines.append(f"| `{row['method']}` | {row['backbone']} | " + " | ".join(_columns(row)) + " |")
     lines += [f"- `{row['method']}`, {row['backbone']}: {'; '.join(row['errors'])}" for row in rows if row["errors"]]
-    images = f"{options.recipe.stem}'s pictures at {options.size} px, at {2 * options.size} px for the ViT"
-    return [*lines, "", f"{images}; {options.seeds} seeds. {cells.RULE} Minutes and images/s: one thread."]
+    return [*lines, "", f"{cells.about(options)} Minutes and images/s: one thread."]
 
 
 def _columns(row: dict[str, Any]) -> list[str]:
@@ -151,15 +167,15 @@ def _columns(row: dict[str, Any]) -> list[str]:
     probed = [
         f(row[key]) for p in ("knn", "linear") for f, key in ((cells.shown, p), (cells.shown_margin, f"{p}_margin"))
     ]
-    first, last = (sum(cell["losses"][place] for cell in few) / len(few) for place in (0, -1))
+    first, last = (fmean(cell["losses"][place] for cell in few) for place in (0, -1))
     known = few[0]["chance"]
     loss = f"{first:.3f} to {last:.3f}" + ("" if known is None else f" ({known:.3f})")
-    cost = [sum(cell[name] for cell in few) / len(few) for name in ("minutes", "images_per_second")]
+    cost = [fmean(cell[name] for cell in few) for name in ("minutes", "images_per_second")]
     verdict = ("yes" if row["learns"] else "no") + (f" ({len(few)} seeds)" if row["errors"] else "")
     return [*probed, verdict, str(len(few[0]["losses"])), f"{cost[0]:.1f}", f"{cost[1]:.0f}", loss]
 
 
-def draw_curves(row: dict[str, Any], options: argparse.Namespace) -> Path:
+def draw_curves(row: dict[str, Any], options: argparse.Namespace) -> str:
     """Loss and online probe over the epochs, a line per seed, for a method that does not learn."""
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -173,7 +189,7 @@ def draw_curves(row: dict[str, Any], options: argparse.Namespace) -> Path:
     axes[0].legend(frameon=False)
     path = options.out / f"curve-{row['method']}-{row['backbone']}.svg"
     figure.savefig(path, metadata={"Date": None})
-    return path
+    return str(path.name)
 
 
 def main() -> None:
@@ -185,7 +201,7 @@ def main() -> None:
     rows = summarise(cells.run(jobs, options))
     lines = table(rows, options)
     failing = [row for row in rows if row["method"] != "none" and not row["learns"]]
-    lines += [f"\nCurves of {row['method']}, {row['backbone']}: {draw_curves(row, options).name}" for row in failing]
+    lines += [f"\nCurves of {row['method']}, {row['backbone']}: {draw_curves(row, options)}" for row in failing]
     cells.write_table(options, "learning", lines, rows)
 
 
