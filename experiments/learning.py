@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
-from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -24,28 +22,16 @@ import cells
 from matplotlib.figure import Figure
 
 from ssl_defect.artifacts import read_json
-from ssl_defect.data.store import open_store
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.pretrain import METHODS
 from ssl_defect.pretrain.base import Facts
-from ssl_defect.pretrain.stage import choose, pretrain, training_rows
+from ssl_defect.pretrain.stage import pretrain
 
 CNN, VIT = "resnet18", "vit_tiny_patch16_224"
 BOTH = {"mae"}  # methods that are tried on both; the others on the CNN where they fit it, else on the ViT
 RECIPE = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-3}
 RECIPES: dict[str, dict[str, Any]] = {}  # what a method needs otherwise
-# the loss of a network that knows nothing, by options, batch and training images, where it has a closed form
-CHANCE: dict[str, Callable[[Any, int, int], float]] = {
-    "simclr": lambda o, batch, images: math.log(2 * batch - 1),
-    "moco_v2": lambda o, batch, images: math.log(1 + min(o.queue, images)),
-    "swav": lambda o, batch, images: math.log(o.prototypes or min(max(images // 10, 8), 3000)),
-    "dino": lambda o, batch, images: math.log(o.outputs),
-    "mae": lambda o, batch, images: 1.0 if o.normalise else math.nan,
-    "rotation": lambda o, batch, images: math.log(4),
-    "jigsaw": lambda o, batch, images: math.log(o.permutations or (64 if o.grid == 3 else 24)),
-    "context": lambda o, batch, images: math.log(8),
-}
 
 
 def backbones(method: str, size: int) -> list[str]:
@@ -85,7 +71,7 @@ def work(job: cells.Job, folder: Path) -> dict[str, Any]:
     """What a cell is about; `folder` is the pretraining's."""
     if job.recipe.pretrain.method == "none":
         return cells.probes(None, job, folder.parents[1]) | {"minutes": 0.0}
-    return pretrain_and_probe(job, folder) | {"chance": chance(job, folder.parents[1])}
+    return pretrain_and_probe(job, folder)
 
 
 def pretrain_and_probe(job: cells.Job, folder: Path) -> dict[str, Any]:
@@ -97,19 +83,9 @@ def pretrain_and_probe(job: cells.Job, folder: Path) -> dict[str, Any]:
         "minutes": summary["training_seconds"] / 60,
         "images_per_second": median(row["images_per_second"] for row in rows),
         "precision": summary["precision"],
+        "chance": summary.get("chance"),
         "losses": [row["loss"] for row in rows],
     }
-
-
-def chance(job: cells.Job, out: Path) -> float | None:
-    """The loss of a network that knows nothing, None where it has no closed form."""
-    known = CHANCE.get(job.recipe.pretrain.method)
-    if known is None:
-        return None
-    kind, options = choose(job.recipe)
-    images = len(training_rows(job.recipe, open_store(cells.prepared(out, job.recipe)), kind))
-    found = known(options, job.recipe.pretrain.batch_size, images)
-    return None if math.isnan(found) else found
 
 
 def history(folder: Path) -> list[dict[str, float]]:
