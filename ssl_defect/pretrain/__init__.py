@@ -17,15 +17,15 @@ METHODS = {
     # masked
     "mae": ("ssl_defect.pretrain.mae", "masked: hidden patches are predicted from the visible ones"),
     "simmim": ("ssl_defect.pretrain.simmim", "masked: all patches pass, one linear layer predicts the hidden pixels"),
-    # "beit": ("ssl_defect.pretrain.beit", ""),
+    "beit": ("ssl_defect.pretrain.beit", "masked: codes of hidden blocks are predicted, by a tokenizer trained first"),
     # generative and pretext
     "inpainting": ("ssl_defect.pretrain.inpainting", "generative: a block that was cut out is painted from the rest"),
     # "colorization": ("ssl_defect.pretrain.colorization", ""),
     "rotation": ("ssl_defect.pretrain.rotation", "pretext: which quarter turn; for parts that always lie the same way"),
-    # "jigsaw": ("ssl_defect.pretrain.jigsaw", ""),
-    # "context": ("ssl_defect.pretrain.context", ""),
+    "jigsaw": ("ssl_defect.pretrain.jigsaw", "pretext: in which order tiles are shown; for parts with a layout"),
+    "context": ("ssl_defect.pretrain.context", "pretext: where a patch lies beside another; for parts with a layout"),
     # for defects
     # "cutpaste": ("ssl_defect.pretrain.cutpaste", ""),
     # "nsa": ("ssl_defect.pretrain.nsa", ""),
-    # "defect_seg": ("ssl_defect.pretrain.defect_seg", ""),
+    "defect_seg": ("ssl_defect.pretrain.defect_seg", "defects: encoder and decoder outline synthetic ones on good parts"),
 }

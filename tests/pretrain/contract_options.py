@@ -22,7 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "jigsaw": {},
     "context": {},
     "cutpaste": {},
-    "nsa": {},
-    "defect_seg": {},
+    "nsa": {"decoder_width": 8},
+    "defect_seg": {"decoder_width": 8},
 }
 LEAST_FALL: dict[str, float] = {}  # how far the loss is to fall in 60 steps, where 0.95 of its beginning is too much
