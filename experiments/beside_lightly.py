@@ -20,8 +20,9 @@ from typing import Any
 import cells
 import numpy as np
 import torch
+from benchmarks.fitting import CNN, TRAINED, VIT
 from benchmarks.lightly_methods import PEERS, transform
-from learning import CNN, RECIPE, RECIPES, VIT, pretrain_and_probe
+from learning import RECIPE, RECIPES, pretrain_and_probe
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -31,7 +32,6 @@ from ssl_defect.data.store import Store, open_store
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.weights import save_encoder
-from ssl_defect.pretrain import METHODS
 from ssl_defect.train.device import make_fabric
 from ssl_defect.train.optim import make_adamw, warmup_cosine
 
@@ -56,7 +56,7 @@ class Pictures(Dataset[list[torch.Tensor]]):
 
 def all_jobs(options: argparse.Namespace) -> list[cells.Job]:
     """Both sides of every method, seed by seed."""
-    methods = [m for m in options.methods.split(",") if m] or [m for m in PEERS if m in METHODS]
+    methods = [m for m in options.methods.split(",") if m] or [m for m in PEERS if m in TRAINED]
     strange = [method for method in methods if method not in PEERS]
     if strange:
         raise UserError(f"--methods: {', '.join(strange)} is not among {', '.join(PEERS)}")

@@ -12,23 +12,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import cells
+from benchmarks.fitting import CNN, TRAINED, VIT, backbone_for
 from matplotlib.figure import Figure
 
 from ssl_defect.artifacts import read_json
-from ssl_defect.errors import UserError
-from ssl_defect.nets.backbones import build_encoder
-from ssl_defect.pretrain import METHODS
-from ssl_defect.pretrain.base import Facts
 from ssl_defect.pretrain.stage import pretrain
 
-CNN, VIT = "resnet18", "vit_tiny_patch16_224"
 BOTH = {"mae"}  # methods that are tried on both; the others on the CNN where they fit it, else on the ViT
 RECIPE = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-3}
 RECIPES: dict[str, dict[str, Any]] = {}  # what a method needs otherwise
@@ -36,25 +30,12 @@ RECIPES: dict[str, dict[str, Any]] = {}  # what a method needs otherwise
 
 def backbones(method: str, size: int) -> list[str]:
     """The backbones that a method is tried on."""
-    return [CNN, VIT] if method in BOTH else [CNN if fits(method, CNN, size) else VIT]
-
-
-def fits(method: str, backbone: str, size: int) -> bool:
-    """Whether the method takes the backbone at all."""
-    module = import_module(METHODS[method][0])
-    try:
-        module.METHOD.check(_encoder(backbone, size), module.Options(), Facts(1, 1000, size, 64, 10, 10))
-    except UserError:
-        return False
-    return True
-
-
-_encoder = lru_cache(build_encoder)
+    return [CNN, VIT] if method in BOTH else [backbone_for(method, size)]
 
 
 def all_jobs(options: argparse.Namespace) -> list[cells.Job]:
     """The untrained backbones and then every method, seed by seed."""
-    methods = [m for m in options.methods.split(",") if m] or [m for m, (module, _) in METHODS.items() if module]
+    methods = [m for m in options.methods.split(",") if m] or TRAINED
     pairs = [(method, backbone) for method in methods for backbone in backbones(method, options.size)]
     pairs = [*(("none", b) for b in (CNN, VIT) if b in {b for _, b in pairs}), *pairs]
     jobs = []
