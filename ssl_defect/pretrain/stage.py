@@ -17,9 +17,12 @@ from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.weights import load_start, save_encoder
 from ssl_defect.pretrain import METHODS
 from ssl_defect.pretrain.base import Facts, Method
-from ssl_defect.pretrain.history import paint, shown, write_summary
+from ssl_defect.pretrain.history import describe, shown, write_summary
 from ssl_defect.pretrain.probe import Probe
-from ssl_defect.pretrain.training import CHECKPOINT, ENCODER, PRELIMINARY, Work, train, train_preliminary
+from ssl_defect.pretrain.tensorboard import require_tensorboard
+from ssl_defect.pretrain.training import train, train_preliminary
+from ssl_defect.pretrain.watch import Watch
+from ssl_defect.pretrain.work import CHECKPOINT, ENCODER, PRELIMINARY, Work
 from ssl_defect.train.batches import Rows
 from ssl_defect.train.checkpoint import remove_checkpoints
 from ssl_defect.train.device import lay_out, make_fabric, precision_name
@@ -29,8 +32,9 @@ from ssl_defect.train.seeds import mixed_seed
 def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
     """Bring an encoder to its weights and leave it in `out`, going on from a killed run's checkpoint if there is one.
 
-    Leaves `encoder.safetensors`, `history.csv`, `pretrain.json`, for methods that train `pictures.npz`, and with
-    `pretrain.keep_every` also `encoder-epoch-NNNN.safetensors`.
+    Leaves `encoder.safetensors` and `pretrain.json`; for methods that train `history.csv` and `pictures.npz`; and as
+    `pretrain.snapshots`, `tensorboard` and `keep_every` say `snapshots.npz`, a folder `tensorboard` and
+    `encoder-epoch-NNNN.safetensors`.
 
     Args:
         recipe: its `model`, `pretrain`, `compute` and seed are used.
@@ -43,6 +47,8 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
     started, out = time.monotonic(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     kind, options = choose(recipe)
+    if recipe.pretrain.tensorboard:
+        require_tensorboard()
     store = open_store(Path(prepared))
     rows = training_rows(recipe, store, kind)
     torch.manual_seed(recipe.pretrain_seed)
@@ -52,6 +58,7 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
     lay_out(encoder)
     probe = Probe(store, fabric)
     extra: dict[str, torch.Tensor] = {}
+    told: dict[str, Any] = {}
     if kind is None:
         state = _measure_only(recipe, fabric.to_device(encoder), origin, probe)
     else:
@@ -59,13 +66,14 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
         method = kind.build(encoder, options, make_facts(recipe, store, len(rows)))
         work = Work(recipe, method, store, rows, origin, out)
         train_preliminary(work, fabric)
-        state = train(work, probe, fabric)
-        extra = method.handover()
-        paint(out, method, store, rows, fabric)
+        with Watch(work, probe, fabric) as watch:
+            state = train(work, watch, fabric)
+            watch.finish()
+        extra, told = method.handover(), describe(method)
     if fabric.is_global_zero:
         save_encoder(out / ENCODER, encoder, {"method": recipe.pretrain.method, "origin": origin}, extra)
-        facts = {"origin": origin, "precision": precision_name(fabric), "seconds": round(time.monotonic() - started, 1)}
-        write_summary(out, recipe, state, facts, probe.k)
+        told |= {"origin": origin, "precision": precision_name(fabric), "probe": {"k": probe.k}}
+        write_summary(out, recipe, state, told | {"seconds": round(time.monotonic() - started, 1)})
         remove_checkpoints(out / CHECKPOINT)
         remove_checkpoints(out / PRELIMINARY)
     fabric.barrier()
@@ -131,6 +139,6 @@ def make_facts(recipe: Recipe, store: Store, images: int) -> Facts:
 
 
 def _measure_only(recipe: Recipe, encoder: Any, origin: str, probe: Probe) -> dict[str, Any]:
-    value = probe.measure(encoder)["auroc"]
-    say(f"pretrain: {recipe.pretrain.method}, nothing to train ({origin}); probe {shown(value)}")
-    return {"before": value, "after": value, "rows": []}
+    measured = probe.measure(encoder)
+    say(f"pretrain: {recipe.pretrain.method}, nothing to train ({origin}); probe {shown(measured['auroc'])}")
+    return {"before": measured, "after": measured, "rows": []}

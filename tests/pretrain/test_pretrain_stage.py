@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,23 @@ from striped_parts import SIZE, make_recipe, write_prepared
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.weights import load_encoder_file
-from ssl_defect.pretrain import simclr
+from ssl_defect.pretrain import mae, simclr
 from ssl_defect.pretrain.stage import pretrain
 
 
 @pytest.mark.parametrize(
     ("method", "backbone", "parts"),
-    [("simclr", "test_resnet", ["loss", "agreement", "spread"]), ("mae", "test_vit", ["loss"])],
+    [
+        ("simclr", "test_resnet", ["loss", *simclr.METHOD.logs, "spread"]),
+        ("mae", "test_vit", ["loss", *mae.METHOD.logs]),
+    ],
 )
 def test_a_method_leaves_all_that_was_promised(
     prepared: Path, tmp_path: Path, method: str, backbone: str, parts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrain(make_recipe(method, backbone, epochs=3, keep_every=2), prepared, tmp_path)
-    expected = ["encoder-epoch-0002.safetensors", "encoder.safetensors", "history.csv", "pictures.npz", "pretrain.json"]
+    tables = ["history.csv", "pictures.npz", "pretrain.json", "snapshots.npz"]
+    expected = ["encoder-epoch-0002.safetensors", "encoder.safetensors", *tables]
     assert sorted(p.name for p in tmp_path.iterdir()) == expected
 
     meta = load_encoder_file(build_encoder(backbone, SIZE), tmp_path / "encoder.safetensors")
@@ -35,8 +40,12 @@ def test_a_method_leaves_all_that_was_promised(
     with (tmp_path / "history.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    tail = ["gradient_norm", "learning_rate", "images_per_second", "seconds", "probe", "feature_spread"]
-    assert list(rows[0]) == ["epoch", *parts, *tail]
+    tail = ["gradient_norm", "learning_rate", "images_per_second", "seconds", "seconds_left"]
+    assert list(rows[0]) == ["epoch", *parts, *tail, "probe", "linear_probe", "rank", "feature_spread", "probe_seconds"]
+    left = [float(row["seconds_left"]) for row in rows]
+    assert left[0] > 0
+    assert left[1] > 0
+    assert left[2] == 0
     assert all(float(row[column]) == float(row[column]) for row in rows for column in row)
 
     summary = json.loads((tmp_path / "pretrain.json").read_text(encoding="utf-8"))
@@ -44,15 +53,40 @@ def test_a_method_leaves_all_that_was_promised(
     assert summary["epochs"] == 3
     assert summary["collapsed"] is False
     assert 0 <= summary["probe"]["before"] <= 1
-    assert summary["probe"]["after"] == pytest.approx(float(rows[-1]["probe"]), abs=1e-5)
+    for name, column in (("probe", "probe"), ("linear_probe", "linear_probe"), ("rank", "rank")):
+        assert summary[name]["after"] == pytest.approx(float(rows[-1][column]), rel=1e-5)
+    assert summary["rank"]["before"] != summary["rank"]["after"]
+    module = {"simclr": simclr, "mae": mae}[method].METHOD
+    assert summary["title"] == {"simclr": "SimCLR", "mae": "MAE"}[method]
+    assert (summary["logs"], summary["strip"]) == (module.logs, list(module.strip))
     with np.load(tmp_path / "pictures.npz") as pictures:
         assert pictures["views"].shape == (6, 3, SIZE, SIZE, 3)
         assert pictures["views"].dtype == np.uint8
 
-    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
     assert len(lines) == 4
     assert "epoch 2/3, loss " in lines[2]
-    assert lines[2].endswith(" left")
+    for part in (*parts, "probe", "(linear", "rank", "rate"):
+        assert f"{part} " in lines[2]
+    assert re.search(r", \d+ images/s, \d+:\d\d left$", lines[2])
+
+
+def test_pictures_before_training_are_kept_where_training_changes_them(prepared: Path, tmp_path: Path) -> None:
+    for method, backbone, arrays in (("simclr", "test_resnet", {"views"}), ("mae", "test_vit", {"views", "before"})):
+        pretrain(make_recipe(method, backbone, epochs=1), prepared, tmp_path / method)
+        with np.load(tmp_path / method / "pictures.npz") as pictures:
+            assert set(pictures) == arrays
+            if "before" in arrays:
+                changed = (pictures["views"] != pictures["before"]).any(axis=(0, 2, 3, 4))
+                assert changed.tolist() == [False, False, True]  # the picture, what is seen of it, what is painted
+
+
+def test_no_snapshots_where_none_are_wanted_and_one_of_the_end(prepared: Path, tmp_path: Path) -> None:
+    pretrain(make_recipe("simclr", "test_resnet", epochs=1, snapshots=0), prepared, tmp_path / "none")
+    assert not (tmp_path / "none" / "snapshots.npz").exists()
+    pretrain(make_recipe("simclr", "test_resnet", snapshots=2, probe_every=9), prepared, tmp_path / "two")
+    with np.load(tmp_path / "two" / "snapshots.npz") as arrays:
+        assert arrays["epochs"].tolist() == [0, 2]
 
 
 def test_none_and_imagenet_hand_on_their_weights(prepared: Path, tmp_path: Path) -> None:
@@ -98,13 +132,14 @@ def test_validation_of_one_class_leaves_the_probe_empty(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "out" / "pretrain.json").read_text(encoding="utf-8"))
     assert summary["probe"]["before"] is None
     assert summary["probe"]["after"] is None
-    assert (tmp_path / "out" / "history.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[-2] == ""
+    assert summary["linear_probe"]["after"] is None
+    assert (tmp_path / "out" / "history.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[-5:-3] == [""] * 2
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "simcrl"}, r"'simcrl' is unknown; accepted: none, imagenet, simclr, mae; did you mean 'simclr'"),
+        ({"method": "simcrl"}, r"'simcrl' is unknown; accepted: none, imagenet, simclr, .*; did you mean 'simclr'"),
         ({"options": {"temprature": 1}}, r"pretrain\.options\.temprature: unknown key; accepted: .*'temperature'"),
         ({"options": {"temperature": 0}}, r"pretrain\.options\.temperature: input should be greater than 0, got 0"),
         ({"batch_size": 73}, r"pretrain\.batch_size: 73 is more than the 72 training images; take 72 or less"),
