@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
@@ -45,6 +47,31 @@ def normalise_patches(patches: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, T
 def random_order(count: int, number: int, generator: Generator) -> Tensor:
     """A random order (count, number) of `number` patches for each of `count` pictures."""
     return torch.rand(count, number, generator=generator, device=generator.device).argsort(dim=1)
+
+
+def block_mask(count: int, side: int, hidden: int, generator: Generator) -> Tensor:
+    """Masks of overlapping blocks over `count` grids (Bao et al. 2022, algorithm 1): (count, side * side) bool.
+
+    Blocks of random area and proportions are laid until enough is covered; of the last one only the first rows
+    count, so that every picture has exactly `hidden` hidden patches. The paper's least block, 16 of 196 patches, is
+    the same share here. Proportions are drawn as in its code: uniform in their logarithm.
+    """
+    number, blocks = side * side, 12  # five or six are enough as a rule; what is missing then is filled up
+    least = max(1, round(number * 16 / 196))
+    draw = torch.rand(blocks, 4, count, 1, generator=generator, device=generator.device)
+    cells = torch.arange(side, device=draw.device)
+    first = torch.full((count, side, side), blocks, device=draw.device)
+    for block, (u, v, y, x) in enumerate(draw):
+        room = hidden - (first < blocks).sum(dim=(1, 2)).unsqueeze(1)
+        area = least + u * (room - least).clamp(min=0)
+        stretch = torch.exp((2 * v - 1) * math.log(1 / 0.3) / 2)
+        height, width = ((area.sqrt() * by).round().clamp(1, side) for by in (stretch, 1 / stretch))
+        top, left = (y * (side - height + 1)).floor(), (x * (side - width + 1)).floor()
+        rows, columns = (cells >= top) & (cells < top + height), (cells >= left) & (cells < left + width)
+        fresh = rows.unsqueeze(2) & columns.unsqueeze(1) & (first == blocks)
+        first = first.masked_fill(fresh, block)
+    order = first.flatten(1).argsort(dim=1, stable=True)
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(1, order[:, :hidden], True)
 
 
 def hidden_count(number: int, ratio: float) -> int:

@@ -116,8 +116,16 @@ class Method(nn.Module):
         """A module that is trained before the method (a tokenizer), and for how many epochs; it is part of the method.
 
         It has `forward(batch, progress) -> {"loss", ...}` as a method has, and batches are the method's own.
+        The method makes it with parameters that take no gradient; they take one while it is trained.
         """
         return None
+
+    def check_preliminary(self, logs: dict[str, float]) -> None:
+        """Refuse to begin with what `preliminary` came to, given the means of its last epoch.
+
+        Raises:
+            UserError: what is wrong with it and what to try.
+        """
 
     def pictures(self, batch: Batch) -> Tensor:
         """A strip per image of what the method sees or paints: (B, n, C, S, S) in [0, 1], the image itself first."""

@@ -4,8 +4,7 @@ A block is cut out of the picture, the encoder sees what is left, and a light co
 from the encoder's last map. What differs from the paper: its channel-wise fully connected layer, which carried
 information across AlexNet's small fields of view, is left out, since the backbones of today see the whole of a small
 picture; and so is the adversarial loss. It wants a discriminator with steps of its own beside the method's, and
-makes pictures sharper, not features better: the paper learned its features by the reconstruction loss alone
-(section 5.2).
+makes pictures sharper, not features better: the paper learned its features by the reconstruction loss alone.
 """
 
 from __future__ import annotations

@@ -67,6 +67,8 @@ class MAE(Method):
             if encoder.is_vit
             else MapPainter(encoder, hidden, facts.channels, self.unit)
         )
+        pixels = self.unit**2 * facts.channels
+        self.chance = (pixels - 1) / pixels if options.normalise else None  # of the mean of each patch
 
     @classmethod
     def check(cls, encoder: Encoder, options: Options, facts: Facts) -> None:
