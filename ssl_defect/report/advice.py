@@ -63,6 +63,8 @@ def _about_run(records: RunRecords) -> list[str]:
     texts = []
     if records.pretrain.get("collapsed"):
         texts.append("Pretraining collapsed: all embeddings became alike. Its encoder is of little use.")
+    if records.pretrain.get("warnings"):
+        texts.append("Pretraining warned that it learned little; see Learning below.")
     if metrics["protocol"]["task"] == "segmentation" and not metrics.get("pixel"):
         texts.append("There are no pixel metrics: the test images have no usable masks.")
     if aside > 0.01 * (aside + usable):

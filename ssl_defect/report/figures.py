@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -12,6 +13,7 @@ from ssl_defect.report.svg import COLOURS, SHAPES, Frame, axes, line, marker, pi
 
 Pairs = Sequence[tuple[float, float]]
 UNIT = (0.0, 1.0)
+SMALL: dict[str, Any] = {"width": 240, "height": 130, "left": 46, "right": 8, "top": 8, "bottom": 24, "ticks": 3}
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,13 @@ def _mark(frame: Frame, x: float, y: float) -> Markup:
     return tag("circle", class_="mark", cx=frame.across(x), cy=frame.down(y), r=5.5)
 
 
-def history(series: Sequence[Series], labels: tuple[str, str], alt: str, unit: bool = False) -> Markup:
-    """Lines over time with ranges taken from the data; `unit` bounds the upright axis to [0, 1]."""
+def history(series: Sequence[Series], labels: tuple[str, str], alt: str, small: bool = False) -> Markup:
+    """Lines over time with ranges taken from the data; a `small` one names no axes."""
     xs = [x for one in series for x in one.xs]
     ys = [y for one in series for y in one.ys]
-    low, high = _range(ys)
-    upright = (max(low, 0.0), min(high, 1.0)) if unit else (low, high)
-    frame = Frame((min(xs), max(*xs, min(xs) + 1)), upright, left=64, whole=True)
-    parts = [axes(frame, *labels)]
+    form: dict[str, Any] = SMALL if small else {"left": 64}
+    frame = Frame((min(xs), max(*xs, min(xs) + 1)), _range(ys), whole=True, **form)
+    parts = [axes(frame, *(("", "") if small else labels))]
     for one in series:
         parts.append(line(frame, one.xs, one.ys, one.style))
         if len(one.xs) == 1:
@@ -78,12 +79,13 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def scatter(points: Sequence[Sequence[tuple[float, float]]], rings: Pairs, alt: str) -> Markup:
+def scatter(points: Sequence[Sequence[tuple[float, float]]], rings: Pairs, alt: str, small: bool = False) -> Markup:
     """One cloud of points per class, told apart by colour and shape, and a ring around each of `rings`."""
     xs = [x for cloud in points for x, _ in cloud]
     ys = [y for cloud in points for _, y in cloud]
-    frame = Frame(_range(xs), _range(ys), left=8, right=8, top=8, bottom=8, height=330)
-    radius = 2.4 if len(xs) > 600 else 3.2
+    width, height = (240, 210) if small else (380, 330)
+    frame = Frame(_range(xs), _range(ys), left=8, right=8, top=8, bottom=8, width=width, height=height)
+    radius = 2.4 if small or len(xs) > 600 else 3.2
     parts = [tag("rect", class_="panel", x=1, y=1, width=frame.width - 2, height=frame.height - 2, rx=6)]
     for index, cloud in enumerate(points):
         shape = SHAPES[index % len(SHAPES)]

@@ -56,7 +56,7 @@ def _facts(records: RunRecords) -> list[tuple[str, str]]:
         ("Task", f"{protocol['task']} on {recipe.model.backbone}"),
         (
             "Pretraining",
-            f"{method_name(records.pretrain['method'])}, from {records.pretrain.get('origin') or 'random'}",
+            f"{method_name(records.pretrain)}, from {records.pretrain.get('origin') or 'random'}",
         ),
         ("Labels", "all training images" if budget is None else f"{budget} per class"),
         ("Resolution", f"{protocol['image_size']} x {protocol['image_size']} pixels"),

@@ -54,7 +54,8 @@ class RunRecords:
         predictions: the test images only, in the order of predictions.csv.
         maps: uint8 (n_test, S, S), probability * 255, in the order of `predictions`.
         gradcam: row -> uint8 (S, S).
-        views: uint8 (n, rows, S, S, 3), pictures of the pretraining.
+        views: uint8 (n, rows, S, S, 3), pictures of the pretraining; `views_before`: the same before its first step.
+        snapshots: "rows" (n,), "epochs" (k,), "pca" and "tsne" (k, n, 2); empty where the pretraining left none.
     """
 
     recipe: Recipe
@@ -71,6 +72,8 @@ class RunRecords:
     maps: Bytes | None = None
     gradcam: dict[int, Bytes] = field(default_factory=dict)
     views: Bytes | None = None
+    views_before: Bytes | None = None
+    snapshots: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, Record | None] = field(default_factory=dict)
 
 
@@ -82,10 +85,11 @@ def read_run(recipe: Recipe, run: Path) -> RunRecords:
     """
     evaluate = run / "evaluate"
     embeddings = evaluate / "embeddings.csv"
+    store, pictures = open_store(run / "prepare"), _arrays(run / "pretrain" / "pictures.npz")
     predictions = [row for row in _predictions(evaluate / "predictions.csv") if row.split == "test"]
     return RunRecords(
         recipe=recipe,
-        store=open_store(run / "prepare"),
+        store=store,
         audit=read_json(run / "prepare" / AUDIT),
         pretrain=read_json(run / "pretrain" / "pretrain.json"),
         finetune=read_json(run / "finetune" / "finetune.json"),
@@ -97,7 +101,9 @@ def read_run(recipe: Recipe, run: Path) -> RunRecords:
         embeddings=_rows(embeddings) if embeddings.exists() else None,
         maps=_maps(evaluate / "maps.npy", len(predictions)),
         gradcam=_gradcam(evaluate / "gradcam.npz"),
-        views=_arrays(run / "pretrain" / "pictures.npz").get("views"),
+        views=pictures.get("views"),
+        views_before=pictures.get("before"),
+        snapshots=_snapshots(run / "pretrain" / "snapshots.npz", len(store.samples)),
         stages={stage: read_record(run / stage) for stage in STAGES},
     )
 
@@ -175,6 +181,20 @@ def _arrays(path: Path) -> dict[str, Any]:
             return dict(arrays.items())
     except (ValueError, EOFError, BadZipFile) as error:
         raise _damaged(path) from error
+
+
+def _snapshots(path: Path, images: int) -> dict[str, Any]:
+    arrays = _arrays(path)
+    if not arrays:
+        return {}
+    if not {"rows", "epochs", "pca", "tsne"} <= arrays.keys():
+        raise _damaged(path)
+    wanted = (len(arrays["epochs"]), len(arrays["rows"]), 2)
+    if not wanted[0] * wanted[1] or {arrays["pca"].shape, arrays["tsne"].shape} != {wanted}:
+        raise _damaged(path)
+    if arrays["rows"].min() < 0 or arrays["rows"].max() >= images:
+        raise _damaged(path)
+    return arrays
 
 
 def _gradcam(path: Path) -> dict[int, Bytes]:

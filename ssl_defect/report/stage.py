@@ -58,7 +58,7 @@ def render(records: RunRecords) -> str:
             style=Markup(style),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            method=verdict.method_name(records.pretrain["method"]),
+            method=verdict.method_name(records.pretrain),
             metrics=records.metrics,
             level=verdict.level_name(records.metrics),
             sections=[(anchor, heading, fill(records)) for anchor, heading, fill in SECTIONS],

@@ -29,6 +29,7 @@ class Frame:
     top: float = 12
     bottom: float = 44
     whole: bool = False  # ticks across at whole numbers only
+    ticks: int = 5  # about as many on each axis
 
     def across(self, value: float) -> float:
         """Horizontal place of a data value."""
@@ -80,27 +81,25 @@ def tick_text(value: float) -> str:
 
 
 def axes(frame: Frame, xlabel: str, ylabel: str) -> Markup:
-    """Grid lines, tick labels and the names of the axes."""
+    """Grid lines, tick labels and the names of the axes; an empty name is left out."""
     left, bottom = frame.left, frame.height - frame.bottom
     parts = []
-    for value in ticks(*frame.x):
+    for value in ticks(*frame.x, frame.ticks):
         if frame.whole and value != round(value):
             continue
         x = frame.across(value)
         parts.append(tag("path", class_="grid", d=f"M{short(x)} {short(frame.top)}V{short(bottom)}"))
         parts.append(tag("text", tick_text(value), x=x, y=bottom + 16, text_anchor="middle"))
-    for value in ticks(*frame.y):
+    for value in ticks(*frame.y, frame.ticks):
         y = frame.down(value)
         parts.append(tag("path", class_="grid", d=f"M{short(left)} {short(y)}H{short(frame.width - frame.right)}"))
         parts.append(tag("text", tick_text(value), x=left - 6, y=y + 4, text_anchor="end"))
-    middle = (frame.top + bottom) / 2
-    parts.append(
-        tag(
-            "text", xlabel, class_="name", x=(left + frame.width - frame.right) / 2, y=bottom + 36, text_anchor="middle"
-        )
-    )
-    turn = f"translate(13 {short(middle)}) rotate(-90)"
-    parts.append(tag("text", ylabel, class_="name", transform=turn, text_anchor="middle"))
+    middle, centre = (frame.top + bottom) / 2, (left + frame.width - frame.right) / 2
+    if xlabel:
+        parts.append(tag("text", xlabel, class_="name", x=centre, y=bottom + 36, text_anchor="middle"))
+    if ylabel:
+        turn = f"translate(13 {short(middle)}) rotate(-90)"
+        parts.append(tag("text", ylabel, class_="name", transform=turn, text_anchor="middle"))
     return Markup("").join(parts)
 
 

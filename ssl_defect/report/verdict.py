@@ -11,7 +11,6 @@ from ssl_defect.report.figures import gauge, waffle
 from ssl_defect.report.numbers import counted, hooked, interval, rate, share, shown
 from ssl_defect.report.records import RunRecords
 
-METHOD_NAMES = {"simclr": "SimCLR", "mae": "MAE"}
 WITHOUT = ("none", "imagenet")  # methods that only choose where training starts
 
 
@@ -28,9 +27,9 @@ def section(records: RunRecords) -> dict[str, Any]:
     }
 
 
-def method_name(method: str) -> str:
-    """The method as papers write it."""
-    return METHOD_NAMES.get(method, method)
+def method_name(pretrain: dict[str, Any]) -> str:
+    """The method of a pretraining's facts as papers write it."""
+    return str(pretrain.get("title") or pretrain["method"])
 
 
 def level_name(metrics: dict[str, Any]) -> str:
@@ -104,7 +103,7 @@ def pretraining(records: RunRecords) -> Markup:
     if method in WITHOUT:
         return Markup("No self-supervised pretraining: the encoder started from <strong>{}</strong>.").format(origin)
     what = Markup("<strong>{}</strong>, {} from {}").format(
-        method_name(method), counted(facts["epochs"], "epoch"), origin
+        method_name(facts), counted(facts["epochs"], "epoch"), origin
     )
     probe = facts.get("probe") or {}
     before, after = probe.get("before"), probe.get("after")

@@ -131,6 +131,10 @@ OPTIONAL = [
     (Fake(method="none"), "No self-supervised pretraining: the encoder started from random weights."),
     (Fake(method="none"), "There was no pretraining to draw: the method is none"),
     (Fake(views=False), "No views: pretraining left no pictures."),
+    (Fake(snapshots=False), "No snapshots of the embedding: pretraining left none."),
+    (Fake(snapshots=False, sections={"pretrain": {"snapshots": 0}}), "turned off in the recipe (pretrain.snapshots)"),
+    (Fake(warnings=("the loss has not fallen",)), "Warning of the pretraining: The loss has not fallen."),
+    (Fake(warnings=("the loss has not fallen",)), "Pretraining warned that it learned little"),
     (Fake(recorded=False), "the stages were called from Python and left no record"),
     (Fake(one_class=True), "the detector cannot be judged: the test images hold one class only."),
     (Fake(split="random"), "The split is random, not by group"),
@@ -166,7 +170,15 @@ def test_a_missing_record_is_one_clear_line(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["evaluate/predictions.csv", "evaluate/maps.npy", "evaluate/gradcam.npz", "pretrain/history.csv"]
+    "name",
+    [
+        "evaluate/predictions.csv",
+        "evaluate/maps.npy",
+        "evaluate/gradcam.npz",
+        "pretrain/history.csv",
+        "pretrain/snapshots.npz",
+        "pretrain/pictures.npz",
+    ],
 )
 def test_a_damaged_record_is_one_clear_line(tmp_path: Path, name: str) -> None:
     recipe = build(tmp_path, Fake())
