@@ -25,7 +25,7 @@ METHODS = {
     "jigsaw": ("ssl_defect.pretrain.jigsaw", "pretext: in which order tiles are shown; for parts with a layout"),
     "context": ("ssl_defect.pretrain.context", "pretext: where a patch lies beside another; for parts with a layout"),
     # for defects
-    # "cutpaste": ("ssl_defect.pretrain.cutpaste", ""),
+    "cutpaste": ("ssl_defect.pretrain.cutpaste", "defects: parts with a piece pasted on are told from good ones"),
     # "nsa": ("ssl_defect.pretrain.nsa", ""),
-    "defect_seg": ("ssl_defect.pretrain.defect_seg", "defects: encoder and decoder outline synthetic ones on good parts"),
+    "defect_seg": ("ssl_defect.pretrain.defect_seg", "defects: encoder and decoder outline synthetic ones"),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "simclr": {},
-    "moco_v2": {},
+    "moco_v2": {"queue": 16, "temperature": 0.07},  # full after a step: while a queue fills, the loss rises
     "moco_v3": {},
     "swav": {},
     "dino": {},
@@ -19,8 +19,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "inpainting": {},
     "colorization": {},
     "rotation": {},
-    "jigsaw": {},
-    "context": {},
+    "jigsaw": {"permutations": 8},
+    "context": {"crop": (1.0, 1.0), "patch": 0.25, "gap": 0.25, "jitter": 0.1},
     "cutpaste": {},
     "nsa": {"decoder_width": 8},
     "defect_seg": {"decoder_width": 8},
