@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -64,6 +65,24 @@ def test_strips_show_picture_holes_and_painting(name: str, channels: int) -> Non
     assert int(hidden.sum()) == 3 * method.painter.hidden  # type: ignore[union-attr, operator]
     assert torch.equal(painted[~hidden], picture[~hidden])
     assert not torch.allclose(painted[hidden], picture[hidden])
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_its_health_is_that_of_the_painted_holes(name: str, normalise: bool) -> None:
+    """Zeros, painted in the encoder's stead, are each patch's mean where patches are normalised, and black else."""
+    method = build(name, 64, normalise=normalise)
+    for parameter in method.painter.leave.parameters():  # type: ignore[union-attr]
+        torch.nn.init.zeros_(parameter)
+    views = method.views(batch(64, count=2), 0.0)
+    patches = patchify(views["image"], 16)
+    hidden = method.painter.hidden_patches(views["order"])  # type: ignore[union-attr, operator]
+    errors = (patches - patches.mean(dim=2, keepdim=True) if normalise else patches).square().mean(dim=2)
+    expected = [-10 * math.log10(float(e[h].mean())) for e, h in zip(errors, hidden, strict=True)]
+    logs = method.losses(views, 0.0)
+    assert float(logs["psnr"]) == pytest.approx(sum(expected) / 2, abs=1e-3)
+    if normalise:
+        assert float(logs["loss"].detach()) == pytest.approx(method.chance, rel=1e-3)
 
 
 def test_a_backbone_that_fits_neither_design_is_refused_with_those_that_do() -> None:

@@ -35,15 +35,15 @@ def finish(*arguments: object) -> None:
     assert process.returncode == 0, errors
 
 
-def kill_after(lines: int, *arguments: object) -> None:
-    """Start, and kill without warning once `lines` epochs have been said."""
+def kill_after(lines: int, *arguments: object, mark: str = ": epoch ") -> None:
+    """Start, and kill without warning once `lines` epochs have been said; their lines hold `mark`."""
     process = start(*arguments)
     assert process.stderr is not None
     seen = 0
     while seen < lines:
         line = process.stderr.readline()
         assert line, "it ended before it could be killed"
-        seen += ": epoch " in line
+        seen += mark in line
     time.sleep(0.01 * lines)  # a checkpoint may be half written by then, or not begun
     process.send_signal(signal.SIGKILL)
     process.communicate()
