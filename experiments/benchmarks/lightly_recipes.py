@@ -94,9 +94,9 @@ def our_turn(name: str, options: argparse.Namespace, store: Store, folder: Path)
     return f"ssl-defect, {precision_name(fabric)}", lambda _: next(loop).seconds
 
 
-def prepare(folder: Path, size: int) -> tuple[Store, float]:
+def prepare(folder: Path, size: int, images: int) -> tuple[Store, float]:
     """The pictures as `prepare` leaves them, and the seconds that decoding them once took."""
-    start, names = time.monotonic(), sorted(PICTURES.glob("*.png"))
+    start, names = time.monotonic(), sorted(PICTURES.glob("*.png"))[:images]
     pictures = [Image.open(name).convert("L").resize((size, size), Image.Resampling.BOX) for name in names]
     np.save(folder / "images.npy", np.stack([np.asarray(picture)[:, :, None] for picture in pictures]))
     samples = [Sample(name.name, group=i, split="train") for i, name in enumerate(names)]
@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=4, help="untimed steps before them, lightly only")
     parser.add_argument("--batch", type=int, default=64, help="pictures per step")
     parser.add_argument("--size", type=int, default=96, help="side of a picture, pixels")
+    parser.add_argument("--images", type=int, default=2624, help="pictures that ours prepares; lightly reads all")
     parser.add_argument("--workers", type=int, default=2, help="workers of lightly's DataLoader")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for every core")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"], help="beside float32")
@@ -140,7 +141,7 @@ def main() -> None:
     print("| method | recipe | pictures/s | times lightly |\n|---|---|---|---|", flush=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        store, preparing = prepare(Path(folder), options.size)
+        store, preparing = prepare(Path(folder), options.size, options.images)
         for name in [name for name in options.only.split(",") if name] or [n for n in PEERS if n in TRAINED]:
             rows.append(measure(name, options, store))
             print(shown(rows[-1]), flush=True)

@@ -1,0 +1,75 @@
+"""The scripts of experiments/ on settings so small that their numbers mean nothing: they start, go on and end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssl_defect.artifacts import read_json
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "experiments"
+
+
+def start(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / script), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+def drawn_parts(folder: Path) -> list[str]:
+    """Options that make a script of cells work on a few drawn parts."""
+    settings = [f"data.root={folder / 'parts'}", "data.options={good: 24, defective: 4, size: 32}"]
+    settings += ["data.copies=false", "pretrain.batch_size=8", "compute.precision=float32"]
+    options = ["--recipe", str(SCRIPTS / "synthetic.yaml"), "--out", str(folder / "out")]
+    options += ["--methods", "simclr", "--seeds", "1", "--size", "32", "--epochs", "1", "--jobs", "2"]
+    return [*options, *(text for setting in settings for text in ("--set", setting))]
+
+
+@pytest.mark.slow
+def test_learning_goes_on_and_shows_the_curve_of_what_does_not_learn(tmp_path: Path) -> None:
+    first = start("learning.py", *drawn_parts(tmp_path))
+    assert "0 cells are finished, 2 to go" in first.stderr
+    again = start("learning.py", *drawn_parts(tmp_path))
+    assert "2 cells are finished, 0 to go" in again.stderr
+    assert again.stdout == first.stdout
+    untrained, simclr = read_json(tmp_path / "out" / "learning.json")["rows"]
+    assert (untrained["method"], simclr["method"], simclr["seeds"]) == ("none", "simclr", [0])
+    assert not simclr["learns"]  # one seed has no spread to be outside of
+    assert simclr["knn_margin"]["margin"] == pytest.approx(simclr["knn"][0] - untrained["knn"][0])
+    assert (tmp_path / "out" / "curve-simclr-resnet18.svg").exists()
+
+
+@pytest.mark.slow
+def test_beside_lightly_both_sides_are_probed(tmp_path: Path) -> None:
+    shown = start("beside_lightly.py", *drawn_parts(tmp_path)).stdout
+    (row,) = read_json(tmp_path / "out" / "beside_lightly.json")["rows"]
+    assert len(row["lightly"]) == len(row["ours"]) == 1
+    assert row["lightly"][0]["images_per_second"] > 0
+    assert "one seed says nothing" in shown
+
+
+@pytest.mark.slow
+def test_the_loop_is_measured_term_by_term() -> None:
+    small = ["--size", "32", "--batch", "8", "--rounds", "2", "--steps", "1", "--threads", "1"]
+    shown = start("benchmarks/loop.py", "--only", "simclr,mae", *small).stdout
+    rows = json.loads(shown[shown.index("{") :])["rows"]
+    assert [row["method"] for row in rows] == ["simclr", "mae"]
+    assert all(row[f"{term}_ms"] > 0 for row in rows for term in ("bare", "loop", "views", "gathering"))
+    assert len(rows[0]["memory_mib"]) == 3  # the first turn warms up
+    assert sum(line.startswith("| `") for line in shown.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_recipes_of_lightly_are_timed() -> None:
+    small = ["--size", "32", "--batch", "8", "--rounds", "1", "--steps", "1", "--warm", "1", "--threads", "1"]
+    shown = start("benchmarks/lightly_recipes.py", "--only", "byol", "--images", "64", "--workers", "1", *small).stdout
+    (row,) = json.loads(shown[shown.index("{") :])["rows"]
+    assert set(row["pictures_per_second"]) >= {"lightly", "ssl-defect, float32"}
+    assert all(rate > 0 for rate in row["pictures_per_second"].values())
