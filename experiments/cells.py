@@ -48,8 +48,9 @@ class Job:
 
     @property
     def identity(self) -> str:
-        recipe = self.recipe.model_dump(exclude={"name", "description", "finetune", "evaluate", "report"})
-        return digest([self.facts, recipe])
+        """Of what was asked for: defaults are left out, so that a new setting does not undo a day's cells."""
+        beside = {"name", "description", "finetune", "evaluate", "report"}
+        return digest([self.facts, self.recipe.model_dump(exclude_unset=True, exclude=beside)])
 
 
 def parser(about: str, out: str) -> argparse.ArgumentParser:
