@@ -21,7 +21,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rotation": {},
     "jigsaw": {"permutations": 8},
     "context": {"crop": (1.0, 1.0), "patch": 0.25, "gap": 0.25, "jitter": 0.1},
-    "cutpaste": {},
+    "cutpaste": {"jitter": 0.9, "area": (0.1, 0.3)},
     "nsa": {"decoder_width": 8},
     "defect_seg": {"decoder_width": 8},
 }
