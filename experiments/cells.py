@@ -26,7 +26,7 @@ from probing import features, knn_auroc, linear_auroc
 
 from ssl_defect import pipeline
 from ssl_defect.artifacts import digest, machine, read_json, versions, write_json
-from ssl_defect.config import Recipe, load_recipe
+from ssl_defect.config import Recipe, load_recipe, validate
 from ssl_defect.console import minutes, say
 from ssl_defect.data.store import open_store
 from ssl_defect.errors import UserError
@@ -50,7 +50,7 @@ class Job:
     def identity(self) -> str:
         """Of what was asked for: defaults are left out, so that a new setting does not undo a day's cells."""
         beside = {"name", "description", "finetune", "evaluate", "report"}
-        return digest([self.facts, self.recipe.model_dump(exclude_unset=True, exclude=beside)])
+        return digest([self.facts, self.recipe.model_dump(mode="json", exclude_unset=True, exclude=beside)])
 
 
 def parser(about: str, out: str) -> argparse.ArgumentParser:
@@ -110,6 +110,7 @@ def _start(job: Job, out: Path) -> str:
     """Work on one cell in a process of its own with one thread; a line on how it went."""
     folder = out / job.name
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "job.json", [job.recipe.model_dump(mode="json", exclude_unset=True), job.facts])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         command = [sys.executable, *sys.argv, "--cell", job.name]
@@ -130,8 +131,14 @@ def finished(out: Path, job: Job) -> dict[str, Any] | None:
 
 
 def finish(out: Path, job: Job, work: Callable[[Job, Path], dict[str, Any]]) -> None:
-    """Work on a cell in this process and keep it; an error that a person can act on is a result as well."""
+    """Work on a cell in this process and keep it; an error that a person can act on is a result as well.
+
+    The recipe is the one that the process which started this one wrote down: a script may be edited while it runs.
+    """
     folder = out / job.name
+    if (folder / "job.json").exists():
+        recipe, facts = read_json(folder / "job.json")
+        job = Job(job.name, validate(Recipe, recipe, job.name), facts)
     with FileLock(folder / ".lock"):  # a process whose parent was killed may still be at work on it
         if finished(out, job) is None:
             _finish(folder, job, work)
