@@ -12,7 +12,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dino": {},
     "byol": {},
     "vicreg": {},
-    "densecl": {},
+    "densecl": {"queue": 16, "temperature": 0.07, "flips": False, "turns": False},  # four cells to a picture
     "mae": {},
     "simmim": {},
     "beit": {},
