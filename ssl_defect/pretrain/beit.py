@@ -7,6 +7,7 @@ the web; here a small one is trained on the set itself before BEiT begins, and s
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_defect.console import say
 from ssl_defect.data.augment import to_float
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import Encoder
@@ -25,6 +27,7 @@ from ssl_defect.pretrain.views import GeometrySettings, placed
 from ssl_defect.train.plan import Batch
 
 FEW = 4.0  # codes in use below which there is nothing to predict
+BLIND = 0.9  # error of the tokenizer above which its codes say next to nothing of the patches
 
 
 class Options(GeometrySettings):
@@ -39,8 +42,11 @@ class Options(GeometrySettings):
         description="Words of the tokenizer. The published 8192 are for pictures of everything; a part shows a few "
         "dozen kinds of patches, and a code seen twice cannot be learned.",
     )
-    tokenizer_epochs: int = Field(
-        30, ge=1, description="Passes over the images by which the tokenizer is trained first; each is a cheap one."
+    tokenizer_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Passes over the images by which the tokenizer is trained first; each is a cheap one. Left out: "
+        "30, or on a small set as many as make 400 steps, from which on its error falls slowly.",
     )
     tokenizer_width: int = Field(64, ge=16, multiple_of=8, description="Of the tokenizer's convolutions.")
     diversity: float = Field(
@@ -90,6 +96,7 @@ class BEiT(Method):
         self.hidden_token = nn.Parameter(torch.randn(1, 1, encoder.map_width) * 0.02)
         self.head = nn.Linear(encoder.map_width, options.codes)
         self.tokenizer = Tokenizer(options, facts.channels, self.patch).requires_grad_(False)
+        self.tokenizer_epochs = options.tokenizer_epochs or max(30, math.ceil(400 / facts.steps_per_epoch))
 
     @classmethod
     def check(cls, encoder: Encoder, options: Options, facts: Facts) -> None:
@@ -100,10 +107,10 @@ class BEiT(Method):
 
     def preliminary(self) -> tuple[nn.Module, int]:
         """The tokenizer, and the epochs it takes."""
-        return self.tokenizer, self.options.tokenizer_epochs
+        return self.tokenizer, self.tokenizer_epochs
 
     def check_preliminary(self, logs: dict[str, float]) -> None:
-        """Refuse a tokenizer that names nearly all patches alike.
+        """Refuse a tokenizer that names nearly all patches alike; warn of one whose codes say next to nothing.
 
         Raises:
             UserError: with what to try.
@@ -113,6 +120,11 @@ class BEiT(Method):
                 f"beit: the tokenizer collapsed: {logs['codes']:.1f} of {self.options.codes} codes are in use, so "
                 "there is nothing to predict; raise pretrain.options.diversity or pretrain.options.tokenizer_epochs, "
                 "lower pretrain.learning_rate, or take simmim, which predicts pixels"
+            )
+        if logs["error"] > BLIND:
+            say(
+                f"beit: warning: the tokenizer paints hardly more than each picture's mean (error {logs['error']:.2f} "
+                "of 1), so its codes say little; raise pretrain.options.tokenizer_epochs or take simmim"
             )
 
     def views(self, batch: Batch, progress: float) -> Views:
