@@ -13,7 +13,7 @@ from ssl_defect.report.svg import COLOURS, SHAPES, Frame, axes, line, marker, pi
 
 Pairs = Sequence[tuple[float, float]]
 UNIT = (0.0, 1.0)
-SMALL: dict[str, Any] = {"width": 240, "height": 130, "left": 46, "right": 8, "top": 8, "bottom": 24, "ticks": 3}
+SMALL: dict[str, Any] = {"width": 240, "height": 130, "left": 54, "right": 8, "top": 8, "bottom": 24, "ticks": 3}
 
 
 @dataclass(frozen=True)

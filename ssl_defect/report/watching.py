@@ -19,7 +19,7 @@ MAPS = (("pca", "PCA"), ("tsne", "t-SNE"))
 COMMON = {
     "spread": ("spread", "how far embeddings are from being all alike: 0 when they are, about 1 at most"),
     "rank": ("effective rank", "RankMe of the features: 1 when they lie along one line, at most their number"),
-    "feature_spread": ("spread of features", "as above, of the encoder's pooled features"),
+    "feature_spread": ("spread of features", "how far the encoder's features are from being all alike"),
     "gradient_norm": ("gradient", "its norm before clipping"),
     "learning_rate": ("learning rate", "at the end of the epoch"),
     "images_per_second": ("images per second", "in training, probes apart"),
@@ -37,7 +37,8 @@ def curves(records: RunRecords) -> list[dict[str, Any]]:
     for column, fallback in (("probe", "probe"), ("linear_probe", "linear probe")):
         probe = facts.get(column) or {}
         name = probe.get("metric") or fallback
-        found.append(curve(f"Pretraining: {name}", (rows, "epoch", column), "s1", probe.get("before")))
+        source = (rows, "epoch", column)
+        found.append(curve(f"Pretraining: {name}", source, "s1", probe.get("before"), names=("epoch", "AUROC")))
     return [one for one in found if one]
 
 
