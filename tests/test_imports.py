@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ssl_defect"
 STAGES = ("data", "pretrain", "finetune", "evaluate", "report")
-DATA_ACCESS = {"records", "splits", "store", "augment", "defects"}
+DATA_ACCESS = {"records", "splits", "store", "augment", "defects", "poisson"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -81,7 +81,7 @@ def draw_defects(images: Tensor, generator: Generator, look: Look = Look()) -> t
         order = torch.rand(count, generator=generator, device=generator.device).argsort()
         clean = images.float()[order]
         result, masks = clean.clone(), torch.zeros_like(clean[:, :1])
-        counts = _defects_per_turn(count, look)
+        counts = defects_per_turn(count, look.most, look.good)
         shapes = draw_shapes(sum(counts), images.shape[-1], generator, look)
         alphas = torch.split(soften(shapes, generator).unsqueeze(1), counts)
         others = clean.roll(1, 0).flip(2, 3)
@@ -150,10 +150,10 @@ def paint(images: Tensor, others: Tensor, alpha: Tensor, generator: Generator, l
     return changed
 
 
-def _defects_per_turn(count: int, look: Look) -> list[int]:
-    """How many of `count` pictures get a first defect, a second, and so on."""
-    defective = count - round(count * look.good)
-    return [n for turn in range(look.most) if (n := round(defective * (look.most - turn) / look.most))]
+def defects_per_turn(count: int, most: int, good: float) -> list[int]:
+    """How many of `count` pictures get a first defect, a second, ... up to `most`; a share `good` gets none."""
+    defective = count - round(count * good)
+    return [number for turn in range(most) if (number := round(defective * (most - turn) / most))]
 
 
 def _weighted_mean(images: Tensor, weights: Tensor) -> Tensor:
