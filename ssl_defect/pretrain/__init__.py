@@ -26,6 +26,6 @@ METHODS = {
     "context": ("ssl_defect.pretrain.context", "pretext: where a patch lies beside another; for parts with a layout"),
     # for defects
     "cutpaste": ("ssl_defect.pretrain.cutpaste", "defects: parts with a piece pasted on are told from good ones"),
-    # "nsa": ("ssl_defect.pretrain.nsa", ""),
+    "nsa": ("ssl_defect.pretrain.nsa", "defects: encoder and decoder find blended pieces of other parts"),
     "defect_seg": ("ssl_defect.pretrain.defect_seg", "defects: encoder and decoder outline synthetic ones"),
 }
