@@ -17,7 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "simmim": {},
     "beit": {},
     "inpainting": {},
-    "colorization": {},
+    "colorization": {"crop": (1.0, 1.0)},
     "rotation": {},
     "jigsaw": {"permutations": 8},
     "context": {"crop": (1.0, 1.0), "patch": 0.25, "gap": 0.25, "jitter": 0.1},
@@ -25,4 +25,5 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "nsa": {"decoder_width": 8},
     "defect_seg": {"decoder_width": 8},
 }
-LEAST_FALL: dict[str, float] = {}  # how far the loss is to fall in 60 steps, where 0.95 of its beginning is too much
+# how far the loss is to fall in 60 steps, where 0.95 of its beginning is too much
+LEAST_FALL: dict[str, float] = {"swav": 0.97}
