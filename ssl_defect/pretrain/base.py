@@ -31,6 +31,7 @@ class Facts:
         batch_size: images per step over all processes.
         epochs: passes over the images.
         steps_per_epoch: optimizer steps in an epoch.
+        sample: some training pictures of a colour set, uint8 (n, C, S, S); None where nobody looked.
     """
 
     channels: int
@@ -39,6 +40,7 @@ class Facts:
     batch_size: int
     epochs: int
     steps_per_epoch: int
+    sample: Tensor | None = None
 
 
 class Method(nn.Module):

@@ -135,7 +135,15 @@ def make_facts(recipe: Recipe, store: Store, images: int) -> Facts:
         batch_size=size,
         epochs=recipe.pretrain.epochs,
         steps_per_epoch=max(1, images // size),
+        sample=_sample(store) if store.images.shape[3] > 1 else None,
     )
+
+
+def _sample(store: Store, most: int = 32) -> torch.Tensor:
+    """At most so many training pictures, evenly chosen."""
+    rows = store.rows("train")
+    chosen = rows[:: max(1, -(-len(rows) // most))]
+    return torch.from_numpy(store.images[chosen]).permute(0, 3, 1, 2)
 
 
 def _measure_only(recipe: Recipe, encoder: Any, origin: str, probe: Probe) -> dict[str, Any]:
