@@ -3,8 +3,9 @@
 BatchNorm lets pictures that pass through the network together leave a trace in each other. Where a query and its
 key are made among the same pictures, that trace gives the key away (He et al. 2020, section 3.3). The paper lets every
 GPU normalise its own share of the batch and shuffles the pictures over the GPUs before the keys are made. Here every
-process cuts its share of the batch into sub-batches, anew and at random for the queries and for the keys: the same
-with one process as with several, and no picture is sent from one to another.
+process makes the queries from its share of the batch as it is, which is the fastest and leaves the encoder that is
+handed on the steadiest statistics, and cuts the share at random into sub-batches for the keys. So it is the same with
+one process as with several, and no picture is sent from one to another.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ class Options(ViewSettings):
     splits: int = Field(
         4,
         ge=1,
-        description="Sub-batches with statistics of their own, for backbones with BatchNorm; each keeps 8 images at "
-        "least, so a batch below 16 is not cut. 1: off.",
+        description="Sub-batches in which keys are made, each with its own statistics, for backbones with BatchNorm; "
+        "each has 8 images at least, so a batch below 16 is not cut. 1: off.",
     )
     groups: Literal["mask", "ignore"] = Field(
         "mask",
@@ -130,19 +130,18 @@ class DenseCL(Method):
             )
 
     def views(self, batch: Batch, progress: float) -> Views:
-        """-> "pair" (B, 2, C, S, S), "origin" (B, 2) and "draw" (B, 2), which share out the sub-batches."""
+        """-> "pair" (B, 2, C, S, S), "origin" (B, 2) and "draw" (B,), which shares out the sub-batches."""
         pair, generator = two_views(batch, self.options), batch["generator"]
-        draw = torch.rand(len(pair), 2, generator=generator, device=generator.device)
+        draw = torch.rand(len(pair), generator=generator, device=generator.device)
         origin = origins(batch["index"], batch["group"], self.options.groups != "ignore")
         return {"pair": pair, "origin": origin, "draw": draw}
 
     def losses(self, views: Views, progress: float) -> dict[str, Tensor]:
         """Loss, the `logs` and "spread"; the keys are put into the queues by `after_step`."""
         pair, draw = views["pair"], views["draw"]
-        seen = in_subbatches(self.encoder.last_map, pair[:, 0], draw[:, 0], self.splits)
-        query, cells, features = self.heads(seen)
+        query, cells, features = self.heads(self.encoder.last_map(pair[:, 0]))
         with torch.no_grad():
-            seen = in_subbatches(self.key_encoder.last_map, pair[:, 1], draw[:, 1], self.splits)
+            seen = in_subbatches(self.key_encoder.last_map, pair[:, 1], draw, self.splits)
             key, key_cells, key_features = self.key_heads(seen)
             match = correspondence(features, key_features)
             pooled = functional.normalize(key_cells.mean(dim=1), dim=1)

@@ -29,7 +29,7 @@ def some_views(pictures: list[int], groups: list[int], seed: int = 0, size: int 
     return {
         "pair": torch.rand(len(pictures), 2, 1, size, size, generator=generator),
         "origin": torch.stack([torch.tensor(pictures), torch.tensor(groups)], dim=1),
-        "draw": torch.rand(len(pictures), 2, generator=generator),
+        "draw": torch.rand(len(pictures), generator=generator),
     }
 
 

@@ -31,7 +31,7 @@ def some_views(pictures: list[int], groups: list[int] | None = None, seed: int =
     return {
         "pair": torch.rand(len(pictures), 2, 1, SIZE, SIZE, generator=generator),
         "origin": torch.stack([numbers, of], dim=1),
-        "draw": torch.rand(len(pictures), 2, generator=generator),
+        "draw": torch.rand(len(pictures), generator=generator),
     }
 
 
@@ -124,7 +124,7 @@ def test_v2_its_key_encoder_follows_and_takes_no_gradient() -> None:
 def test_v2_the_draw_matters_only_for_batch_statistics(backbone: str, splits: int, depends: bool) -> None:
     method = make(moco_v2, backbone, splits=splits)
     views = some_views(list(range(16)))
-    one, two = (method.losses(views | {"draw": torch.rand(16, 2)}, 0.0)["loss"].detach() for _ in range(2))
+    one, two = (method.losses(views | {"draw": torch.rand(16)}, 0.0)["loss"].detach() for _ in range(2))
     assert (float(one) != float(two)) is depends
 
 
