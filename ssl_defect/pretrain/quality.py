@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-WATCHED = 8  # pictures of a batch that are measured in a step: enough for a curve, and a small part of a step
+WATCHED = 4  # pictures of a batch that are measured in a step: enough for a curve, and a small part of a step
 LOGS = {
     "psnr": "peak signal-to-noise ratio of the hidden pixels in dB; 10 is noise, 20 the coarse shape, 30 detail",
     "ssim": "structural similarity of the hidden pixels, in [-1, 1]; 0 is none, 1 the picture itself",

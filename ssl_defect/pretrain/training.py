@@ -60,10 +60,12 @@ def train_preliminary(work: Work, fabric: Fabric) -> None:
     optimizer = make_adamw([(module, settings.learning_rate)], settings.weight_decay)
     for interval in fit(module, batches, optimizer, plan, fabric, work.out / PRELIMINARY):
         epoch = interval.step // batches.steps_per_epoch
-        if interval.logs:
+        if not interval.logs:
+            continue
+        if fabric.is_global_zero:
             shown = ", ".join(f"{name} {value:.4f}" for name, value in interval.logs.items() if name != "gradient_norm")
             say(f"{settings.method}: {type(module).__name__.lower()}, epoch {epoch}/{epochs}, {shown}")
-        if epoch == epochs and interval.logs:
+        if epoch == epochs:
             work.method.check_preliminary(interval.logs)
     module.requires_grad_(False)
 
