@@ -61,6 +61,8 @@ def parser(about: str, out: str) -> argparse.ArgumentParser:
     found.add_argument("--methods", default="", help="names with commas between; all where left out")
     found.add_argument("--seeds", type=int, default=3)
     found.add_argument("--size", type=int, default=64, help="side of a picture, pixels; twice that for ViTs")
+    found.add_argument("--cnn", default="resnet18", help="backbone of the methods that take a convolutional one")
+    found.add_argument("--vit", default="vit_tiny_patch16_224", help="backbone of the others")
     found.add_argument("--epochs", type=int, default=0, help="for all methods; 0: each its own")
     found.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side, one thread each")
     found.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
@@ -120,7 +122,8 @@ def _start(job: Job, out: Path) -> str:
         return f"{job.name}: stopped with code {code} and is not finished, see {folder / 'log.txt'}"
     if "error" in cell:
         return f"{job.name}: {cell['error']}"
-    return f"{job.name}: kNN {cell['knn']:.3f}, linear {cell['linear']:.3f}, {cell['minutes']:.1f} min"
+    said = cell.get("said") or f"kNN {cell['knn']:.3f}, linear {cell['linear']:.3f}"
+    return f"{job.name}: {said}, {cell['minutes']:.1f} min"
 
 
 def finished(out: Path, job: Job) -> dict[str, Any] | None:
