@@ -20,7 +20,7 @@ from typing import Any
 import cells
 import numpy as np
 import torch
-from benchmarks.fitting import CNN, TRAINED, VIT
+from benchmarks.fitting import TRAINED
 from benchmarks.lightly_methods import PEERS, transform
 from learning import RECIPE, RECIPES, pretrain_and_probe
 from PIL import Image
@@ -63,7 +63,7 @@ def all_jobs(options: argparse.Namespace) -> list[cells.Job]:
     jobs = []
     for seed in range(options.seeds):
         for method in methods:
-            backbone = VIT if method == "mae" else CNN
+            backbone = options.vit if method == "mae" else options.cnn
             settings = {"method": method, **RECIPE, **RECIPES.get(method, {})}
             recipe = cells.recipe_for(options, backbone, seed, settings, ["compute.precision=float32"])
             for side in SIDES:

@@ -17,27 +17,45 @@ from statistics import fmean, median
 from typing import Any
 
 import cells
-from benchmarks.fitting import CNN, TRAINED, VIT, backbone_for
+from benchmarks.fitting import TRAINED, backbone_for
 from matplotlib.figure import Figure
 
 from ssl_defect.artifacts import read_json
 from ssl_defect.pretrain.stage import pretrain
 
 BOTH = {"mae"}  # methods that are tried on both; the others on the CNN where they fit it, else on the ViT
-RECIPE = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-3}
-RECIPES: dict[str, dict[str, Any]] = {}  # what a method needs otherwise
+RECIPE = {"epochs": 16, "batch_size": 64, "learning_rate": 1e-3, "probe_every": 4, "snapshots": 0}
+SHORT = {"options.momentum": 0.97}  # of a momentum encoder, in a run of some 300 steps
+ONE_VIEW = {"epochs": 32}  # one picture goes through the encoder where others send two
+RECIPES: dict[str, dict[str, Any]] = {  # what a method needs otherwise, so that all take about as long
+    "moco_v2": SHORT,
+    "moco_v3": SHORT,
+    "densecl": SHORT,
+    "byol": SHORT,
+    "dino": SHORT | {"epochs": 12},
+    "swav": {"epochs": 12},
+    "rotation": {"epochs": 8},  # four turns of each picture
+    "mae": ONE_VIEW,
+    "simmim": ONE_VIEW,
+    "beit": ONE_VIEW,
+    "inpainting": ONE_VIEW,
+    "colorization": ONE_VIEW,
+    "jigsaw": ONE_VIEW,
+    "context": ONE_VIEW,
+}
 
 
-def backbones(method: str, size: int) -> list[str]:
+def backbones(method: str, options: argparse.Namespace) -> list[str]:
     """The backbones that a method is tried on."""
-    return [CNN, VIT] if method in BOTH else [backbone_for(method, size)]
+    both = [options.cnn, options.vit]
+    return both if method in BOTH else [backbone_for(method, options.size, *both)]
 
 
 def all_jobs(options: argparse.Namespace) -> list[cells.Job]:
     """The untrained backbones and then every method, seed by seed."""
     methods = [m for m in options.methods.split(",") if m] or TRAINED
-    pairs = [(method, backbone) for method in methods for backbone in backbones(method, options.size)]
-    pairs = [*(("none", b) for b in (CNN, VIT) if b in {b for _, b in pairs}), *pairs]
+    pairs = [(method, backbone) for method in methods for backbone in backbones(method, options)]
+    pairs = [*(("none", b) for b in (options.cnn, options.vit) if b in {b for _, b in pairs}), *pairs]
     jobs = []
     for seed in range(options.seeds):
         for method, backbone in pairs:

@@ -16,9 +16,9 @@ TRAINED = [name for name, (module, _) in METHODS.items() if module]
 _encoder = lru_cache(build_encoder)
 
 
-def backbone_for(method: str, size: int) -> str:
+def backbone_for(method: str, size: int, cnn: str = CNN, vit: str = VIT) -> str:
     """The backbone for a method at pictures of `size` pixels."""
-    return CNN if fits(method, CNN, size) else VIT
+    return cnn if fits(method, cnn, size) else vit
 
 
 def fits(method: str, backbone: str, size: int) -> bool:
