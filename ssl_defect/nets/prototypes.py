@@ -33,4 +33,5 @@ class Prototypes(nn.Module):
 
 def perplexity(shares: Tensor) -> Tensor:
     """How many of K entries are used evenly, exp of the entropy: shares (..., K) that sum to 1 -> (...) in [1, K]."""
-    return torch.special.entr(shares).sum(dim=-1).exp()
+    entropy: Tensor = torch.special.entr(shares).sum(dim=-1)
+    return entropy.exp()

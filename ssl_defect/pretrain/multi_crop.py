@@ -120,4 +120,5 @@ def _local_views(batch: Batch, options: MultiCropSettings, size: int) -> Tensor:
     sources = sources.flatten(0, 1)
     crop = Crop(scale=options.local_crop, flips=options.flips, turns=options.turns, size=size)
     placed = random_geometry(len(sources), images.shape[-1], batch["generator"], crop).apply(sources)
-    return lit(placed, batch["generator"], options).unflatten(0, (-1, number))
+    views = lit(placed, batch["generator"], options)
+    return views.view(-1, number, *views.shape[1:])
