@@ -80,6 +80,7 @@ class Tokenizer(nn.Module):
 class BEiT(Method):
     """The codes of hidden patches are predicted from the visible ones."""
 
+    title: ClassVar[str] = "BEiT"
     logs: ClassVar[dict[str, str]] = {
         "right": "share of the hidden patches whose code is predicted right, in [0, 1]",
         "chance": "share right if the commonest code were always named, in [0, 1]; `right` must rise above it",
@@ -95,6 +96,7 @@ class BEiT(Method):
         self.hidden = hidden_count(self.side**2, options.mask_ratio)
         self.hidden_token = nn.Parameter(torch.randn(1, 1, encoder.map_width) * 0.02)
         self.head = nn.Linear(encoder.map_width, options.codes)
+        self.chance = math.log(options.codes)
         self.tokenizer = Tokenizer(options, facts.channels, self.patch).requires_grad_(False)
         self.tokenizer_epochs = options.tokenizer_epochs or max(30, math.ceil(400 / facts.steps_per_epoch))
 

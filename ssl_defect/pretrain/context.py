@@ -6,6 +6,7 @@ Like rotation it asks how a part is laid out: parts that lie the same way teach 
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -56,6 +57,7 @@ class Options(GeometrySettings):
 class Context(Method):
     """On which of eight sides of a patch its neighbour was cut out is to be told from the two."""
 
+    title: ClassVar[str] = "Context prediction"
     logs: ClassVar[dict[str, str]] = {
         "accuracy": "share of sides told right, in [0, 1]; it stays at 0.125, chance, on an even surface"
     }
@@ -67,6 +69,7 @@ class Context(Method):
         self.side, self.step, self.jitter = measures(facts.image_size, options)
         self.size = piece_size(encoder, self.side, "context")
         self.head = mlp([2 * encoder.width, options.hidden, len(AROUND)])
+        self.chance = math.log(len(AROUND))
 
     @classmethod
     def check(cls, encoder: Encoder, options: Any, facts: Facts) -> None:

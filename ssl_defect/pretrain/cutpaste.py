@@ -80,6 +80,7 @@ class CutPaste(Method):
         self.pieces = PIECES[options.variant]
         widths = [encoder.width, HIDDEN, options.head]
         self.head = nn.Sequential(mlp(widths), nn.ReLU(), nn.Linear(options.head, 1 + len(self.pieces)))
+        self.chance = math.log(1 + len(self.pieces))
 
     @classmethod
     def check(cls, encoder: Encoder, options: Options, facts: Facts) -> None:

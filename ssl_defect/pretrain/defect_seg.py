@@ -53,6 +53,7 @@ class Options(OutlineSettings):
 class DefectSeg(Outliner):
     """Dice and focal loss on the masks of synthetic defects."""
 
+    title: ClassVar[str] = "Synthetic defects"
     logs: ClassVar[dict[str, str]] = {
         "dice": "Dice loss on the synthetic defects, in [0, 1], 0 is perfect",
         "focal": "focal loss on the synthetic defects, at least 0",

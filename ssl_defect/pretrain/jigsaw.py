@@ -74,6 +74,7 @@ class Jigsaw(Method):
         count = options.permutations or min(64, math.factorial(tiles))
         self.register_buffer("orders", torch.from_numpy(distant_orders(tiles, count)).long(), persistent=False)
         self.head = mlp([tiles * encoder.width, options.hidden, count])
+        self.chance = math.log(count)
 
     @classmethod
     def check(cls, encoder: Encoder, options: Any, facts: Facts) -> None:

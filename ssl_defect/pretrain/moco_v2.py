@@ -61,6 +61,7 @@ class Options(ViewSettings):
 class MoCoV2(Method):
     """A query of one view is to find the key of the other among the batch's keys and the queue."""
 
+    title: ClassVar[str] = "MoCo v2"
     advice: ClassVar[str] = (
         "lower pretrain.learning_rate, raise pretrain.options.momentum (keys must change slowly) or lengthen "
         "pretrain.warmup"

@@ -58,6 +58,7 @@ class Options(ViewSettings):
 class MoCoV3(Method):
     """Each view's query is to find the other view's key among the keys of the batch."""
 
+    title: ClassVar[str] = "MoCo v3"
     advice: ClassVar[str] = (
         "lower pretrain.learning_rate, lengthen pretrain.warmup or raise pretrain.batch_size (negatives come from it)"
     )

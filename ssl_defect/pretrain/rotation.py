@@ -8,6 +8,7 @@ it worse than by a coin: 35.8 image AUROC in Table 1 of CutPaste (Li et al. 2021
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -55,6 +56,7 @@ class Rotation(Method):
         super().__init__(encoder)
         self.options = options
         self.head = mlp([encoder.width, encoder.width, TURNS])
+        self.chance = math.log(TURNS)
 
     def views(self, batch: Batch, progress: float) -> Views:
         """-> "image" (B, C, S, S) in [0, 1], not turned yet: the turns hold no chance."""
