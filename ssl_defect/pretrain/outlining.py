@@ -44,7 +44,8 @@ class OutlineSettings(ViewSettings):
     batch_norm: Literal["auto", "train", "frozen"] = Field(
         "auto",
         description="BatchNorm of the encoder: `frozen` keeps its statistics, `train` gathers them anew; `auto` "
-        "freezes those of an encoder that was trained before, as fine-tuning does after it.",
+        "freezes those of an encoder that was trained before, as fine-tuning does after it: statistics of small "
+        "batches full of defects are not those of good parts.",
     )
 
 
