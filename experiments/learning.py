@@ -145,7 +145,7 @@ def _columns(row: dict[str, Any]) -> list[str]:
     first, last = (fmean(cell["losses"][place] for cell in few) for place in (0, -1))
     known = few[0]["chance"]
     loss = f"{first:.3f} to {last:.3f}" + ("" if known is None else f" ({known:.3f})")
-    cost = [fmean(cell[name] for cell in few) for name in ("minutes", "images_per_second")]
+    cost = [median(cell[name] for cell in few) for name in ("minutes", "images_per_second")]
     verdict = ("yes" if row["learns"] else "no") + (f" ({len(few)} seeds)" if row["errors"] else "")
     return [*probed, verdict, str(len(few[0]["losses"])), f"{cost[0]:.1f}", f"{cost[1]:.0f}", loss]
 
