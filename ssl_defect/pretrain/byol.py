@@ -7,7 +7,7 @@ it does.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -19,11 +19,11 @@ from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.momentum import follow, follower, rising_momentum
 from ssl_defect.nets.projection import mlp
 from ssl_defect.pretrain.base import Facts, Method, Views, spread
-from ssl_defect.pretrain.views import ViewSettings, two_views
+from ssl_defect.pretrain.views import PartnerSettings, two_views
 from ssl_defect.train.plan import Batch
 
 
-class Options(ViewSettings):
+class Options(PartnerSettings):
     """Settings of BYOL. The views keep what tells a good part from a defective one."""
 
     momentum: float = Field(
@@ -39,11 +39,6 @@ class Options(ViewSettings):
         ge=2,
         description="Width between the layers of projector and predictor; the paper's 4096 belong to a ResNet-50 and "
         "would outweigh the small backbones that industrial sets call for.",
-    )
-    groups: Literal["ignore", "positives"] = Field(
-        "ignore",
-        description="`positives`: the second view is of a near-copy, a change of exposure that no augmentation makes; "
-        "`ignore`: both views are of one picture. There are no negatives in either.",
     )
 
 

@@ -7,7 +7,7 @@ tell what goes wrong when it does.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -18,13 +18,13 @@ from ssl_defect.data.augment import to_float
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.projection import mlp
 from ssl_defect.pretrain.base import Facts, Method, Views, gather, spread
-from ssl_defect.pretrain.views import ViewSettings, two_views
+from ssl_defect.pretrain.views import PartnerSettings, two_views
 from ssl_defect.train.plan import Batch
 
 RATIO = 4  # width of the embedding by pictures in the batch, as published: 8192 by 2048
 
 
-class Options(ViewSettings):
+class Options(PartnerSettings):
     """Settings of VICReg. The views keep what tells a good part from a defective one."""
 
     invariance: float = Field(25.0, ge=0, description="Weight of the distance of the two views, as published.")
@@ -42,11 +42,6 @@ class Options(ViewSettings):
         description="Width of the embedding; left out, four times the batch, which is the paper's ratio (8192 by "
         "2048). B pictures span B - 1 dimensions: with a wider one the covariances are mostly chance, and they "
         "outweigh the variance.",
-    )
-    groups: Literal["ignore", "positives"] = Field(
-        "ignore",
-        description="`positives`: the second view is of a near-copy, a change of exposure that no augmentation makes; "
-        "`ignore`: both views are of one picture. There are no negatives in either.",
     )
 
 

@@ -7,6 +7,8 @@ does.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
@@ -37,6 +39,16 @@ class ViewSettings(GeometrySettings):
     gamma: float = Field(0.2, ge=0, description="Log-range of the exponent.")
     noise: float = Field(0.02, ge=0, description="Greatest standard deviation of sensor noise, of a range of 1.")
     blur: float = Field(0.0, ge=0, description="Greatest sigma in pixels. Off: blur hides hairline cracks.")
+
+
+class PartnerSettings(ViewSettings):
+    """Two views, of a picture or of it and a near-copy, for methods without negatives."""
+
+    groups: Literal["ignore", "positives"] = Field(
+        "ignore",
+        description="`positives`: the second view is of a near-copy, a change of exposure that no augmentation makes; "
+        "`ignore`: both views are of one picture. There are no negatives in either.",
+    )
 
 
 def placed(images: Tensor, generator: Generator, options: GeometrySettings, size: int | None = None) -> Tensor:
