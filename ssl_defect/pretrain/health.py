@@ -14,13 +14,13 @@ SETTLED = 0.25  # share of the run after which a loss has to be better than that
 FALLEN = 0.99  # share of the first epoch's loss that the last one has to be below
 
 
-def check_collapse(logs: dict[str, float], epoch: int, work: Work) -> None:
-    """Stop where all embeddings of an epoch are alike.
+def check_collapse(last: dict[str, float], epoch: int, work: Work) -> None:
+    """Stop where all embeddings are alike in the last step of an epoch, whatever they were before it.
 
     Raises:
         UserError: naming the epoch, the last good checkpoint and what to try.
     """
-    value = logs.get("spread")
+    value = last.get("spread")
     if value is None or value >= COLLAPSED:
         return
     checkpoint = work.out / CHECKPOINT

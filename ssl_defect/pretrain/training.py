@@ -35,7 +35,7 @@ def train(work: Work, watch: Watch, fabric: Fabric) -> dict[str, Any]:
         if not interval.logs:
             watch.open(state, epoch)
             continue
-        check_collapse(interval.logs, epoch, work)
+        check_collapse(interval.last, epoch, work)
         rate = settings.learning_rate * plan.schedule((interval.step - 1) / interval.steps)
         watch.epoch(interval, epoch, rate)
     return state

@@ -58,10 +58,10 @@ def fit(
         meter.add(train_step(step, batch), len(batch["image"]) * fabric.world_size)
         if (step + 1) % plan.interval and step + 1 < plan.steps:
             continue
-        means = meter.means(fabric)
+        means, last = meter.means(fabric)
         _check_finite(meter, step + 1, here.step, plan, checkpoint)
         seconds = meter.seconds()
-        here = Interval(step + 1, plan.steps, means, seconds, meter.images / seconds, here.state)
+        here = Interval(step + 1, plan.steps, means, seconds, meter.images / seconds, here.state, last)
         yield here
         module.train()
         if step + 1 == plan.steps or time.monotonic() - saved >= plan.save_every:

@@ -26,12 +26,13 @@ class Meter:
         self.rows.append(logs)
         self.images += images
 
-    def means(self, fabric: Fabric) -> dict[str, float]:
-        """Mean of every scalar over the interval and over all processes."""
+    def means(self, fabric: Fabric) -> tuple[dict[str, float], dict[str, float]]:
+        """Mean of every scalar over the interval, and its value in the last step, both over all processes."""
         names = list(self.rows[0])
         self.table = torch.stack([torch.stack([row[name].float() for name in names]) for row in self.rows])
-        means = fabric.all_reduce(self.table.mean(dim=0), reduce_op="mean")
-        return dict(zip(names, means.tolist(), strict=True))
+        both = fabric.all_reduce(torch.stack([self.table.mean(dim=0), self.table[-1]]), reduce_op="mean")
+        means, last = both.tolist()
+        return dict(zip(names, means, strict=True)), dict(zip(names, last, strict=True))
 
     def seconds(self) -> float:
         """Seconds since the interval began."""

@@ -42,6 +42,7 @@ class Interval:
     Attributes:
         step: steps done so far; `steps`: steps in all.
         logs: mean over the interval of every scalar that forward returned. Empty in the opening interval.
+        last: the same scalars in the last step of the interval.
         seconds: time spent training since the interval before, without the caller's own.
         images_per_second: over all processes.
         state: the caller's own JSON-able values; saved in the checkpoint after the caller goes on, given back on
@@ -54,3 +55,4 @@ class Interval:
     seconds: float = 0.0
     images_per_second: float = 0.0
     state: dict[str, Any] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)

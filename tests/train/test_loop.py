@@ -89,6 +89,7 @@ def test_it_is_the_loop_that_one_would_write_by_hand(store: Store, tmp_path: Pat
     assert intervals[0].logs == {}
     for interval, part in zip(intervals[1:], (losses[:4], losses[4:8], losses[8:]), strict=True):
         assert interval.logs["loss"] == pytest.approx(sum(part) / len(part), rel=1e-6)
+        assert interval.last["loss"] == pytest.approx(part[-1], rel=1e-6)
         assert interval.images_per_second > 0
 
 
