@@ -83,9 +83,7 @@ class PretrainSettings(Settings):
     clip_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global norm.")
     keep_every: int = Field(0, ge=0, description="Keep an encoder file every so many epochs; 0 keeps the last only.")
     probe_every: int = Field(1, ge=1, description="Epochs between two probes.")
-    snapshots: int = Field(
-        6, ge=0, le=24, description="Snapshots of the embedding over the epochs, drawn in the report; 0 takes none."
-    )
+    snapshots: int = Field(6, ge=0, le=24, description="Snapshots of the embedding over the epochs; 0 takes none.")
     tensorboard: bool = Field(False, description="Write TensorBoard events too; needs `ssl-defect[tensorboard]`.")
     options: dict[str, Any] = Field(default_factory=dict, description="Settings of the method.")
 
