@@ -64,6 +64,7 @@ def parser(about: str, out: str) -> argparse.ArgumentParser:
     found.add_argument("--cnn", default="resnet18", help="backbone of the methods that take a convolutional one")
     found.add_argument("--vit", default="vit_tiny_patch16_224", help="backbone of the others")
     found.add_argument("--epochs", type=int, default=0, help="for all methods; 0: each its own")
+    found.add_argument("--times", type=int, default=1, help="each method's own epochs, so many times over")
     found.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side, one thread each")
     found.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     found.add_argument("--table", action="store_true", help="run nothing, write the table of what is finished")
@@ -75,8 +76,8 @@ def recipe_for(
     options: argparse.Namespace, backbone: str, seed: int, pretrain: dict[str, Any], more: Sequence[str] = ()
 ) -> Recipe:
     """The recipe of a cell, `more` as in `--set`; what `--set` says comes last."""
-    if options.epochs:
-        pretrain = pretrain | {"epochs": options.epochs}
+    if "epochs" in pretrain:
+        pretrain = pretrain | {"epochs": options.epochs or pretrain["epochs"] * options.times}
     size = options.size * 2 if "vit" in backbone else options.size
     lines = [f"data.image_size={size}", f"model.backbone={backbone}", f"seed={seed}", "compute.threads=1"]
     lines += [f"pretrain.{key}={value}" for key, value in pretrain.items()]

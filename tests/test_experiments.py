@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ssl_defect.artifacts import read_json
 
@@ -61,7 +63,7 @@ def test_the_loop_is_measured_term_by_term() -> None:
     shown = start("benchmarks/loop.py", "--only", "simclr,mae", *small).stdout
     rows = json.loads(shown[shown.index("{") :])["rows"]
     assert [row["method"] for row in rows] == ["simclr", "mae"]
-    assert all(row[f"{term}_ms"] > 0 for row in rows for term in ("bare", "loop", "views", "gathering"))
+    assert all(row[f"{term}_ms"] > 0 for row in rows for term in ("bare", "loop", "views", "gathering", "clipping"))
     assert len(rows[0]["memory_mib"]) == 3  # the first turn warms up
     assert sum(line.startswith("| `") for line in shown.splitlines()) == 2
 
@@ -73,3 +75,56 @@ def test_recipes_of_lightly_are_timed() -> None:
     (row,) = json.loads(shown[shown.index("{") :])["rows"]
     assert set(row["pictures_per_second"]) >= {"lightly", "ssl-defect, float32"}
     assert all(rate > 0 for rate in row["pictures_per_second"].values())
+
+
+def small(folder: Path, *settings: str) -> list[str]:
+    """Options of a script that takes a recipe and --set: one seed, one epoch, pictures of 32 pixels."""
+    every = ["data.image_size=32", "pretrain.epochs=1", "pretrain.batch_size=8", "pretrain.snapshots=0", *settings]
+    options = ["--out", str(folder / "out"), "--seeds", "1", "--jobs", "2"]
+    return [*options, *(text for setting in every for text in ("--set", setting))]
+
+
+@pytest.mark.slow
+def test_groups_are_compared_within_a_method(tmp_path: Path) -> None:
+    drawn = [f"data.root={tmp_path / 'parts'}", "data.options={good: 24, defective: 6, size: 32}"]
+    settings = ["model.backbone=test_resnet", "finetune.steps=2", "finetune.eval_every=2", "evaluate.bootstrap=100"]
+    settings += ["finetune.labels_per_class=2", "finetune.batch_size=4", "evaluate.embeddings=false"]
+    command = [str(SCRIPTS / "synthetic.yaml"), "--methods", "simclr", "--finetune"]
+    shown = start("groups.py", *command, *small(tmp_path, *drawn, *settings)).stdout
+    rows = [[cell.strip() for cell in line.split("|")] for line in shown.splitlines() if line.startswith("| `")]
+    assert [row[1:3] for row in rows] == [["`none`", ""]] + [
+        ["`simclr`", use] for use in ("ignore", "mask", "positives")
+    ]
+    found, tuned = read_json(tmp_path / "out" / "groups.json")["rows"]
+    assert {name.removesuffix("-finetune") for name in tuned} == set(found)
+    margin = found["simclr-mask-0"]["knn"] - found["simclr-ignore-0"]["knn"]
+    assert rows[2][4] == f"{margin:+.3f}"
+    assert all(0 <= cell["image auroc"] <= 1 for cell in tuned.values())
+
+
+@pytest.mark.slow
+def test_the_cutpaste_table_stands_beside_the_paper(tmp_path: Path) -> None:
+    screw = write_category(tmp_path / "screw")
+    command = ["--rows", "untrained,cutout", "--size", "32", "--epochs", "1", "--batch", "8"]
+    shown = start("cutpaste_table.py", *command, *small(tmp_path, f"data.root={screw}")).stdout
+    untrained, cutout = read_json(tmp_path / "out" / "cutpaste_table.json")["rows"].values()
+    assert (untrained["good_images"], untrained["test_images"], untrained["defective_test_images"]) == (20, 8, 4)
+    assert f"| cutout | {100 * cutout['auroc']:.1f} | 17.6 ± 4.4 |" in shown
+    assert "20 good training images" in shown
+
+
+def write_category(folder: Path) -> Path:
+    """A category in the folders of MVTec AD: noise, and noise with a bright square."""
+    draw = np.random.default_rng(0)
+    for place, count in (("train/good", 20), ("test/good", 4), ("test/bent", 4)):
+        (folder / place).mkdir(parents=True)
+        for number in range(count):
+            picture = draw.normal(120, 20, (40, 40))
+            picture[10:20, 10:20] += 100 * (place == "test/bent")
+            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / place / f"{number:03}.png")
+    (folder / "ground_truth" / "bent").mkdir(parents=True)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20, 10:20] = 255
+    for number in range(4):
+        Image.fromarray(mask).save(folder / "ground_truth" / "bent" / f"{number:03}_mask.png")
+    return folder

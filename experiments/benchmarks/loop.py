@@ -5,7 +5,7 @@
 Bare step: the same method on ready views: forward, loss, backward, optimizer step and what the method does after it.
 Loop: `fit` with all it does in a run: gathering the batch from the memory-mapped file, views, seeds, schedule,
 clipping, logs. The two take turns, a few steps each, so that what else the machine does meets both; medians over the
-rounds are compared. Views and gathering are timed alone as well, so that one can see which of them limits; gathering
+rounds are compared. Views, gathering and clipping are timed alone as well, so that one can see which of them limits; gathering
 runs in a thread of its own, so it costs only where it takes a core away. Memory: what the process holds after each
 turn of the loop; its growth is counted from the second turn on.
 """
@@ -42,6 +42,7 @@ from ssl_defect.train.loop import Plan, fit
 from ssl_defect.train.optim import make_adamw, warmup_cosine
 
 IMAGES = 2048
+TERMS = ("bare", "views", "gathering", "clipping", "loop")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,16 @@ class Case:
     def viewing(self, batch: dict[str, Any]) -> float:
         with self.fabric.autocast():
             return self.timed(lambda _: self.method.views(batch, 0.5))
+
+    def clipping(self) -> float:
+        """Of gradients that are as large as the parameters; the norm is taken and every gradient is scaled."""
+        parameters = [p for p in self.method.parameters() if p.requires_grad]
+        for parameter in parameters:
+            parameter.grad = parameter.detach().clone()
+        found = self.timed(lambda _: torch.nn.utils.clip_grad_norm_(parameters, 1e-3))
+        for parameter in parameters:
+            parameter.grad = None
+        return found
 
     def bare(self, views: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, progress: float) -> float:
         after_step = getattr(self.method, "after_step", lambda _: None)
@@ -122,7 +133,7 @@ def turns(case: Case, options: argparse.Namespace, folder: Path) -> dict[str, li
     batch: dict[str, Any] = dict(case.batches(0))
     batch["generator"] = torch.Generator(case.fabric.device).manual_seed(0)
     optimizer = make_adamw([(case.method, 1e-4)], 0.05)
-    found: dict[str, list[float]] = {name: [] for name in ("loop", "bare", "views", "gathering", "memory")}
+    found: dict[str, list[float]] = {name: [] for name in ("loop", "bare", "views", "gathering", "clipping", "memory")}
     with case.fabric.autocast():
         views = case.method.views(batch, 0.5)
     for interval in loop:
@@ -131,7 +142,8 @@ def turns(case: Case, options: argparse.Namespace, folder: Path) -> dict[str, li
         found["bare"].append(case.bare(views, optimizer, interval.step / plan.steps))
         found["views"].append(case.viewing(batch))
         found["gathering"].append(case.gathering())
-    for term in ("loop", "bare", "views", "gathering"):
+        found["clipping"].append(case.clipping())
+    for term in TERMS:
         del found[term][0]  # the first turn warms up
     return found
 
@@ -147,7 +159,7 @@ def measure(name: str, store: Store, options: argparse.Namespace) -> dict[str, A
         "method": name,
         "backbone": backbone,
         "precision": precision_name(case.fabric),
-        **{f"{term}_ms": round(middle[term] * 1e3, 1) for term in ("bare", "loop", "views", "gathering")},
+        **{f"{term}_ms": round(middle[term] * 1e3, 1) for term in TERMS},
         "overhead": round(middle["loop"] / middle["bare"] - 1, 4),
         "overhead_of_rounds": [round(b / a - 1, 4) for a, b in zip(found["bare"], found["loop"], strict=True)],
         "images_per_second": round(options.batch / middle["loop"], 1),
@@ -158,7 +170,7 @@ def measure(name: str, store: Store, options: argparse.Namespace) -> dict[str, A
 
 def shown(row: dict[str, Any]) -> str:
     """The row as Markdown."""
-    terms = " | ".join(f"{row[f'{term}_ms']}" for term in ("bare", "views", "gathering", "loop"))
+    terms = " | ".join(f"{row[f'{term}_ms']}" for term in TERMS)
     views = f"{row['views_ms'] / row['bare_ms']:.1%}"
     cost = f"{row['overhead']:+.1%} | {views} | {row['images_per_second']} | {row['growth_mib']:+.0f}"
     return f"| `{row['method']}` | {row['backbone']} | {row['precision']} | {terms} | {cost} |"
@@ -176,8 +188,9 @@ def main() -> None:
     parser.add_argument("--backbone", default="", help="for all methods; left out: ResNet-18, a tiny ViT where need be")
     parser.add_argument("--only", default="", help="names with commas between; all where left out")
     options = parser.parse_args()
-    print("| method | backbone | precision | bare step, ms | views, ms | gathering, ms | loop, ms | overhead |", end="")
-    print(" views of bare | images/s | growth, MiB |\n" + "|---" * 11 + "|", flush=True)
+    print("| method | backbone | precision | bare step, ms | views, ms | gathering, ms | clipping, ms ", end="")
+    print("| loop, ms | overhead |", end="")
+    print(" views of bare | images/s | growth, MiB |\n" + "|---" * 12 + "|", flush=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         store = noise_store(Path(folder), options.size)
