@@ -5,9 +5,9 @@
 Bare step: the same method on ready views: forward, loss, backward, optimizer step and what the method does after it.
 Loop: `fit` with all it does in a run: gathering the batch from the memory-mapped file, views, seeds, schedule,
 clipping, logs. The two take turns, a few steps each, so that what else the machine does meets both; medians over the
-rounds are compared. Views, gathering and clipping are timed alone as well, so that one can see which of them limits; gathering
-runs in a thread of its own, so it costs only where it takes a core away. Memory: what the process holds after each
-turn of the loop; its growth is counted from the second turn on.
+rounds are compared. Views, gathering and clipping are timed alone as well, so that one can see which of them limits;
+gathering runs in a thread of its own, so it costs only where it takes a core away. Memory: what the process holds
+after each turn of the loop; its growth is counted from the second turn on.
 """
 
 from __future__ import annotations
