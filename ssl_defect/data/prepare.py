@@ -24,7 +24,8 @@ from ssl_defect.data.copies import find_copies
 from ssl_defect.data.records import Sample, write_samples
 from ssl_defect.data.roots import scan_source
 from ssl_defect.data.splits import split_samples
-from ssl_defect.data.store import AUDIT, SAMPLES
+from ssl_defect.data.shortcuts import shortcuts
+from ssl_defect.data.store import AUDIT, IMAGES, SAMPLES
 from ssl_defect.errors import UserError
 
 SHOWN = 3  # reasons that an error line names
@@ -51,6 +52,7 @@ def prepare(recipe: Recipe, out: Path) -> None:
     grouped = [replace(sample, group=int(group)) for sample, group in zip(cached.samples, groups, strict=True)]
     samples = split_samples(grouped, settings)
     report = audit(found, cached, samples, settings, seconds)
+    report["shortcuts"] = shortcuts(np.load(out / IMAGES, mmap_mode="r", allow_pickle=False), samples)
     write_samples(out / SAMPLES, samples)
     write_json(out / AUDIT, report)
     _say_result(report)

@@ -21,6 +21,7 @@ from ssl_defect.evaluate.metrics import (
     subset,
 )
 from ssl_defect.evaluate.results import Results, count
+from ssl_defect.evaluate.task_metrics import task_metrics
 
 
 def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -49,6 +50,7 @@ def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str,
         },
         "pixel": pixel.measure(np.ones(len(labels), bool)) if pixel else None,
         "classes": _classes(results, pixel),
+        "task": task_metrics(results, runner.detector.spec),
         "class_confusion": _class_confusion(results, runner.detector.spec.classes),
         "precision": runner.precision,
         "ms_per_image": round(1000 * results.found.seconds / len(results.found.rows), 3),

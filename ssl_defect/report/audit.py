@@ -10,6 +10,7 @@ from ssl_defect.report.pictures import Shot, aspect_of, data_uri
 from ssl_defect.report.records import RunRecords
 
 STRIPS = 8
+TELLING = 0.9  # AUROC from which a number of the whole picture is worth a warning
 SPLITS = ("train", "val", "test")
 
 
@@ -34,6 +35,7 @@ def section(records: RunRecords) -> dict[str, Any]:
         "odd": audit.get("odd") or [],
         "sizes": audit.get("sizes") or {},
         "mask_rule": audit.get("mask_rule") or "",
+        "shortcuts": _shortcuts(audit.get("shortcuts") or {}),
     }
 
 
@@ -67,6 +69,27 @@ def _leak(leak: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"name": name, "share": leak[key], "text": share(leak[key])} for key, name in names if leak.get(key) is not None
     ]
+
+
+def _shortcuts(found: dict[str, dict[str, float | None]]) -> list[str]:
+    """A sentence for each number of the whole picture that tells more than it should."""
+    said = []
+    for name, values in found.items():
+        test, drift = values.get("test"), values.get("drift")
+        if test is not None and max(test, 1 - test) >= TELLING:
+            more = "more" if test > 0.5 else "less"
+            said.append(
+                f"The {name} of the whole picture alone tells the defective test images from the good ones "
+                f"(AUROC {max(test, 1 - test):.3f}, defective ones have {more} of it): a detector may learn the light "
+                "instead of the defect."
+            )
+        if drift is not None and max(drift, 1 - drift) >= TELLING:
+            more = "more" if drift > 0.5 else "less"
+            said.append(
+                f"Good test images have {more} {name} than good training images (AUROC "
+                f"{max(drift, 1 - drift):.3f}): they were not taken under the same light."
+            )
+    return said
 
 
 def _strip(records: RunRecords, rows: list[int]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def section(records: RunRecords) -> dict[str, Any]:
         "pixel": _rows(metrics["pixel"], "pixel") if metrics.get("pixel") else [],
         "why_no_pixel": _why_no_pixel(metrics),
         "aupro_limit": (metrics.get("pixel") or {}).get("aupro_limit"),
+        "task": _task(metrics.get("task")),
         "classes": _classes(metrics),
         "class_figure": _class_figure(metrics),
         "scores": _scores(records),
@@ -56,6 +57,30 @@ def _rows(block: dict[str, Any], path: str) -> list[dict[str, Any]]:
         for key, name in NAMES.items()
         if key in block
     ]
+
+
+def _task(block: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What only this task is judged by: rows of all images, and a table of classes where there is one."""
+    if not block:
+        return None
+    names: dict[str, str] = block["names"]
+    rows = [
+        {"name": names.get(key, key), "cell": metric(f"task.metrics.{key}", found)}
+        for key, found in block["metrics"].items()
+    ]
+    classes = block.get("classes") or {}
+    heads = list(dict.fromkeys(key for found in classes.values() for key in found))
+    table = [
+        {"name": name, "cells": [metric(f"task.classes.{name}.{key}", found.get(key)) for key in heads]}
+        for name, found in classes.items()
+    ]
+    return {
+        "title": block["title"],
+        "note": block.get("note", ""),
+        "rows": rows,
+        "heads": [names.get(key, key) for key in heads],
+        "classes": table,
+    }
 
 
 def _why_no_pixel(metrics: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,8 @@ from ssl_defect.data.store import Store
 from ssl_defect.train.seeds import mixed_seed
 
 Rows = npt.NDArray[np.int64]
+Extras = Callable[[Rows], dict[str, Tensor]]
+"""Rows of a store to what a batch of them holds besides, by name, each tensor with the batch first."""
 
 
 class Batches:
@@ -39,6 +42,7 @@ class Batches:
         targets: npt.NDArray[Any] | None = None,
         masks: bool = False,
         partners: bool = False,
+        extras: Extras | None = None,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
@@ -53,12 +57,13 @@ class Batches:
             targets: one value per row of the store, given as "target".
             masks: give "mask" as well.
             partners: give "partner" as well: another picture of the same group among `rows`, or the picture itself.
+            extras: what a batch holds besides, read in the thread that gathers.
             rank: number of this process, which gets every `processes`-th row of the batch.
             processes: how many there are.
         """
         self.store, self.rows, self.batch_size, self.seed = store, np.asarray(rows), batch_size, seed
         self.device, self.targets, self.masks = torch.device(device), targets, masks
-        self.rank, self.processes = rank, processes
+        self.rank, self.processes, self.extras = rank, processes, extras
         self._partners = Partners(self.rows, store.groups) if partners else None
         self.steps_per_epoch = max(1, len(self.rows) // batch_size)
         self._labels, self._groups = store.labels, store.groups
@@ -107,7 +112,7 @@ class Batches:
             batch["target"] = torch.from_numpy(self.targets[rows])
         if self.masks:
             batch["mask"] = self._read_masks(rows)
-        return batch
+        return batch if self.extras is None else batch | self.extras(rows)
 
     def _read_masks(self, rows: Rows) -> Tensor:
         shape = (len(rows), 1, *self.store.images.shape[1:3])

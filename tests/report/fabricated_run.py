@@ -134,6 +134,7 @@ def _prepare(folder: Path, fake: Fake, samples: list[Sample], images: np.ndarray
             "empty_masks": ["part/empty.png"],
             "odd": [{"image": "part/0001.png", "what": "16-bit grey, scaled to 8 bits"}],
             "sizes": {"min": [64, 32], "max": [64, 32], "distinct": 1},
+            "shortcuts": {"brightness": {"test": 0.03, "drift": 0.5}, "contrast": {"test": 0.6, "drift": None}},
             "copies": {
                 "groups": len(samples) // 2,
                 "images": len(samples),
