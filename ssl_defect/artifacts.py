@@ -26,7 +26,7 @@ from ssl_defect.errors import UserError
 
 RECORD = "record.json"
 BIG = 64 * 2**20  # bytes; larger files are checked by size alone when a stage is read
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "ssl-defect")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "scikit-image", "ssl-defect")
 
 
 @contextmanager

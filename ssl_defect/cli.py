@@ -87,6 +87,27 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option of the command line
 
 
 @app.command()
+def crossval(
+    recipe: RecipeFile,
+    more: Overrides = None,
+    set_: Set = None,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds; each is the test split once.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the folds' runs; reports/<recipe's name>-crossval where left out.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """The whole pipeline once per fold: mean and spread of the metrics over all folds."""
+    from ssl_defect.config import load_recipe
+    from ssl_defect.crossval import SUMMARY, cross_validate, table
+
+    loaded = load_recipe(recipe, [*(set_ or []), *(more or [])])
+    folder = out or Path("reports") / f"{loaded.name}-crossval"
+    print(table(cross_validate(loaded, folds, folder, force)))
+    print(f"summary: {folder / SUMMARY}")
+
+
+@app.command()
 def status(run: RunFolder) -> None:
     """Which stages of a run are done, stale or missing, and why."""
     from ssl_defect import pipeline
@@ -143,14 +164,14 @@ def _schema() -> dict[str, Any]:
 
     from ssl_defect.config import Recipe
     from ssl_defect.data.sources import SOURCES
-    from ssl_defect.finetune import TASKS
+    from ssl_defect.finetune import CLASSICAL, TASKS
     from ssl_defect.pretrain import METHODS
 
     whole = Recipe.model_json_schema()
     places = (
         ("DataSettings", "source", SOURCES),
         ("PretrainSettings", "method", METHODS),
-        ("FinetuneSettings", "task", TASKS),
+        ("FinetuneSettings", "task", TASKS | CLASSICAL),
     )
     for section, key, table in places:
         known = whole["$defs"][section]

@@ -11,7 +11,7 @@ from ssl_defect.artifacts import Record, code_version, digest, file_digest
 from ssl_defect.config import Recipe, Settings, validate
 from ssl_defect.data.sources import SOURCES
 from ssl_defect.errors import UserError, nearest
-from ssl_defect.finetune import TASKS
+from ssl_defect.finetune import CLASSICAL, TASKS
 from ssl_defect.pretrain import METHODS
 
 # stage -> (module, the stages whose folders it reads)
@@ -82,7 +82,7 @@ def options(recipe: Recipe) -> dict[str, Settings]:
     chosen = {
         "data": ("source", recipe.data.source, SOURCES, recipe.data.options),
         "pretrain": ("method", recipe.pretrain.method, METHODS, recipe.pretrain.options),
-        "finetune": ("task", recipe.finetune.task, TASKS, recipe.finetune.options),
+        "finetune": ("task", recipe.finetune.task, TASKS | CLASSICAL, recipe.finetune.options),
     }
     found = {}
     for section, (key, name, table, raw) in chosen.items():
@@ -107,6 +107,8 @@ def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings]) -> dict[st
         if not METHODS[recipe.pretrain.method][0]:  # nothing is trained: only where the weights come from counts
             section = {"method": recipe.pretrain.method, "start": recipe.pretrain.start}
         section |= {"seed": recipe.pretrain_seed, "model": whole["model"], "start_file": _start_file(recipe)}
+    if name == "finetune":
+        section["teacher_file"] = _teacher_file(recipe)
     if name in chosen:
         section["options"] = chosen[name].model_dump(mode="json")
     return section
@@ -118,11 +120,21 @@ def _start_file(recipe: Recipe) -> str:
     return file_digest(path) if recipe.pretrain.start not in {"random", "imagenet"} and path.is_file() else ""
 
 
+def _teacher_file(recipe: Recipe) -> str:
+    """Digest of the detector that is distilled; empty where there is none, or it is missing."""
+    if not recipe.finetune.teacher:
+        return ""
+    from ssl_defect.finetune.distillation import teacher_file  # heavy, and rarely needed
+
+    path = teacher_file(recipe.finetune.teacher)
+    return file_digest(path) if path.is_file() else ""
+
+
 def _code(recipe: Recipe, name: str) -> str:
     chosen = {
         "prepare": SOURCES[recipe.data.source][0],
         "pretrain": METHODS[recipe.pretrain.method][0],
-        "finetune": TASKS[recipe.finetune.task][0],
+        "finetune": (TASKS | CLASSICAL)[recipe.finetune.task][0],
     }
     version = code_version(*filter(None, (STAGES[name][0], chosen.get(name))))
     if name == "report":  # its templates and styles are code as well

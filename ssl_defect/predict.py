@@ -24,6 +24,7 @@ from ssl_defect.data.sources.listing import images_in
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.gradcam import gradcam
 from ssl_defect.evaluate.inference import Runner
+from ssl_defect.nets.classical.detector import ClassicalDetector
 from ssl_defect.nets.detector import Spec, load_detector
 from ssl_defect.overlays import Map, overlay_names, save_overlay
 
@@ -58,7 +59,7 @@ def predict(run: Path, images: Sequence[Path], out: Path, device: str = "auto") 
     """Judge pictures; write `predictions.csv` and `overlays/<name>.png`, at the pictures' own resolution, into `out`.
 
     A row has image, score in [0, 1], verdict (good, defective or error), area (share of the pixels found defective;
-    empty for classification), overlay (relative to `out`) and note. Pictures with the same name get numbered overlays.
+    empty without a map), overlay (relative to `out`) and note. Pictures with the same name get numbered overlays.
 
     Args:
         run: a run folder with finished stages finetune and evaluate; its raw pictures may be gone.
@@ -160,7 +161,7 @@ def _judged(
     place = iter(names)
     for batch in batches:
         squares = [picture.square for picture in batch if picture.square is not None]
-        scores, maps = _detect(loaded, np.stack(squares)) if squares else (np.zeros(0), [])
+        scores, maps, drawn = _detect(loaded, np.stack(squares)) if squares else (np.zeros(0), [], False)
         found = iter(zip(scores.tolist(), maps, strict=True))
         waiting = []
         for picture in batch:
@@ -170,7 +171,7 @@ def _judged(
                 yield row | {"note": picture.note}
                 continue
             score, heat = next(found)
-            mask = heat >= loaded.pixel if loaded.spec.task == "segmentation" else None
+            mask = heat >= loaded.pixel if drawn else None
             waiting.append(pool.submit(save_overlay, out / name, picture.pixels, heat, mask))
             yield {
                 "image": str(picture.path),
@@ -184,14 +185,21 @@ def _judged(
             future.result()
 
 
-def _detect(loaded: Loaded, squares: Pixels) -> tuple[NDArray[np.float32], list[Map]]:
-    """Scores (B,), and a map (S, S) in [0, 1] each: of probabilities, or Grad-CAM where the detector has no map."""
+def _detect(loaded: Loaded, squares: Pixels) -> tuple[NDArray[np.float32], list[Map], bool]:
+    """Scores (B,), a map (S, S) in [0, 1] each, and whether it is the detector's own: else it is Grad-CAM.
+
+    A classical detector without maps has none of both: its maps are empty.
+    """
     runner = loaded.runner
     x = torch.from_numpy(squares).to(runner.device).permute(0, 3, 1, 2).float() / 255
     with runner.inference():
         found = runner.detector.predict(x)
-    maps = found["map"].float().cpu().numpy() if "map" in found else gradcam(runner.detector, x)
-    return found["score"].float().cpu().numpy(), list(maps)
+    scores: NDArray[np.float32] = found["score"].float().cpu().numpy()
+    if "map" in found:
+        return scores, list(found["map"].float().cpu().numpy()), True
+    if isinstance(runner.detector, ClassicalDetector):
+        return scores, list(np.zeros(squares.shape[:3], np.float32)), False
+    return scores, list(gradcam(runner.detector, x)), False
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Sample:
         grade: probability or severity of a defect in [0, 1] where the set gives one, else None.
         width, height: pixels of the raw picture; 0 before it is decoded.
         area: share of defective pixels in the raw mask, in [0, 1]; 0 without a mask.
+        boxes: annotated boxes as `format_boxes` writes them, in pixels of the raw picture; empty where there are none.
     """
 
     image: str
@@ -40,9 +42,51 @@ class Sample:
     width: int = 0
     height: int = 0
     area: float = 0.0
+    boxes: str = ""
 
 
 COLUMNS = [field.name for field in fields(Sample)]
+ADDED = {"boxes"}  # columns that files of an earlier version lack
+
+
+@dataclass(frozen=True)
+class Box:
+    """A defect: edges in pixels of the raw picture, the right and the lower one exclusive, and the defect's class."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    defect: str
+
+    def __str__(self) -> str:
+        edges = " ".join(f"{edge:.3f}".rstrip("0").rstrip(".") for edge in (self.x1, self.y1, self.x2, self.y2))
+        return f"{edges} {self.defect}"
+
+
+def format_boxes(boxes: Iterable[Box]) -> str:
+    """`x1 y1 x2 y2 class; x1 y1 ...`, edges to a thousandth of a pixel; `;` and `%` in a class as `%3B` and `%25`."""
+    return "; ".join(str(replace(box, defect=_escape(box.defect))) for box in boxes)
+
+
+def parse_boxes(text: str) -> list[Box]:
+    """The boxes that `format_boxes` wrote.
+
+    Raises:
+        ValueError: an entry is no box.
+    """
+    entries = [entry.strip().split(" ", 4) for entry in text.split(";") if entry.strip()]
+    found = []
+    for entry in entries:
+        if len(entry) != 5:
+            raise ValueError(f"'{' '.join(entry)}' is not `x1 y1 x2 y2 class`")
+        x1, y1, x2, y2 = (float(edge) for edge in entry[:4])
+        found.append(Box(x1, y1, x2, y2, entry[4].replace("%3B", ";").replace("%25", "%")))
+    return found
+
+
+def _escape(defect: str) -> str:
+    return " ".join(defect.split()).replace("%", "%25").replace(";", "%3B")
 
 
 def write_samples(path: Path, samples: list[Sample]) -> None:
@@ -66,7 +110,7 @@ def read_samples(path: Path) -> list[Sample]:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; run `ssl-defect prepare` first") from error
-    missing = [column for column in COLUMNS if rows and column not in rows[0]]
+    missing = [column for column in COLUMNS if rows and column not in rows[0] and column not in ADDED]
     if missing:
         raise UserError(f"{path}: lacks the columns {', '.join(missing)}; run `ssl-defect prepare` again")
     return [_sample(row) for row in rows]
@@ -82,4 +126,5 @@ def _sample(row: dict[str, str]) -> Sample:
         width=int(row["width"]),
         height=int(row["height"]),
         area=float(row["area"]),
+        boxes=row.get("boxes", ""),
     )

@@ -25,18 +25,36 @@ def split_samples(samples: Sequence[Sample], settings: DataSettings) -> list[Sam
     the published train images for validation, so that a set with only good parts to train on validates on good parts.
     Near-copies (equal `group`; -1 stands for a group of its own) never part, except across a published split, and
     except where `split: random` asks for it. A class comes as close to its shares as whole groups allow; a group with
-    several classes counts for each and is placed with the rarest.
+    several classes counts for each and is placed with the rarest. With `folds` the test split is one of K equal shares
+    of the images: over `fold` 0 to K - 1 every image is tested once. Validation is `val_share` of all images, taken
+    from the other folds.
 
     Raises:
-        UserError: a class has fewer groups than splits, or `official` was asked of a set without a published split.
+        UserError: a class has fewer groups than splits or folds, or `official` was asked of a set without a published
+            split.
     """
     if settings.protocol == "official":
         return _official(samples, settings)
+    if settings.folds:
+        return _fold(samples, settings)
     shares = {TRAIN: 1 - settings.val_share - settings.test_share, VAL: settings.val_share, TEST: settings.test_share}
     parts = _parts(samples, range(len(samples)), settings)
     _refuse_small_classes(parts, len(shares), settings)
     chosen = _divide(parts, shares, settings.split_seed)
     _refuse_empty_cells(samples, chosen, list(shares), settings)
+    return [replace(sample, split=chosen[row]) for row, sample in enumerate(samples)]
+
+
+def _fold(samples: Sequence[Sample], settings: DataSettings) -> list[Sample]:
+    parts, folds = _parts(samples, range(len(samples)), settings), [str(fold) for fold in range(settings.folds)]
+    _refuse_small_folds(parts, settings)
+    # the same divider as for every other split: whole parts, class by class, independent of the samples' order
+    tested = _divide(parts, dict.fromkeys(folds, 1 / settings.folds), settings.split_seed)
+    test = {row for row, fold in tested.items() if fold == folds[settings.fold]}
+    rest = [part for part in parts if part.rows[0] not in test]
+    val = settings.val_share / (1 - 1 / settings.folds)
+    chosen = _divide(rest, {TRAIN: 1 - val, VAL: val}, settings.split_seed) | dict.fromkeys(test, TEST)
+    _refuse_empty_cells(samples, chosen, [TRAIN, VAL, TEST], settings)
     return [replace(sample, split=chosen[row]) for row, sample in enumerate(samples)]
 
 
@@ -115,6 +133,19 @@ def _divide(parts: list[_Part], shares: dict[str, float], seed: int) -> dict[int
             have.update({(split, other): n for other, n in part.classes.items()})
             chosen.update(dict.fromkeys(part.rows, split))
     return chosen
+
+
+def _refuse_small_folds(parts: list[_Part], settings: DataSettings) -> None:
+    unit = "images" if settings.split == "random" else "near-copy groups"
+    need = max(settings.folds, 3)  # the folds that are not tested hold train and val
+    count = Counter(name for part in parts for name in part.classes)
+    name = min(count, key=lambda name: (count[name], name))
+    if count[name] < need:
+        most = f"at most {count[name]} folds" if count[name] >= 3 else "no folds"
+        raise UserError(
+            f"data.folds: {settings.folds} folds need at least {need} {unit} of each class and '{name}' has "
+            f"{count[name]}; take {most}, add images of it or leave the class out"
+        )
 
 
 def _refuse_small_classes(parts: list[_Part], need: int, settings: DataSettings) -> None:

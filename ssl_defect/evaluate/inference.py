@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from ssl_defect.console import track
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.metrics import Array
+from ssl_defect.nets.classical.detector import ClassicalDetector
 from ssl_defect.nets.detector import Detector
 from ssl_defect.train.device import keep_freed_memory, lay_out, resolve_device, resolve_precision
 
@@ -34,6 +35,7 @@ class Predictions:
         maps: float32 (n, S, S) in [0, 1], memory-mapped, or None.
         features: (n, width).
         seconds: of the predictions alone, without features.
+        others: what else the detector gives, by name, each (n, ...); such as "value" of a regression.
     """
 
     rows: Array
@@ -42,6 +44,7 @@ class Predictions:
     maps: Array | None
     features: Array
     seconds: float
+    others: dict[str, Array] = field(default_factory=dict)
 
 
 class Runner:
@@ -52,7 +55,8 @@ class Runner:
             torch.set_num_threads(compute.threads)
         keep_freed_memory()
         self.device = resolve_device(compute)
-        self.precision = resolve_precision(compute, self.device, detector.encoder)
+        classical = isinstance(detector, ClassicalDetector)  # it has no encoder, and computes in its own precision
+        self.precision = "float32" if classical else resolve_precision(compute, self.device, detector.encoder)
         self.detector = detector
         lay_out(detector).to(self.device).eval()
 
@@ -78,7 +82,7 @@ def run(runner: Runner, store: Store, rows: Array, place: Path, features_from: i
     Raises:
         UserError: a score is NaN or infinite.
     """
-    parts: dict[str, list[Array]] = {"score": [], "probabilities": [], "features": []}
+    parts: dict[str, list[Array]] = {"score": [], "features": []}
     maps: Array | None = None
     seconds = 0.0
     starts = range(0, len(rows), BATCH)
@@ -96,13 +100,13 @@ def run(runner: Runner, store: Store, rows: Array, place: Path, features_from: i
             parts["features"].append(features[max(0, features_from - start) :])
         if "map" in found:
             maps = _open(place, len(rows), found["map"]) if maps is None else maps
-            maps[start : start + len(batch)] = found["map"]
-        for name in ("score", "probabilities"):
-            parts[name] += [found[name]] if name in found else []
-    joined = {name: np.concatenate(values) if values else None for name, values in parts.items()}
-    scores = np.zeros(0) if joined["score"] is None else joined["score"].astype(np.float64)
-    features = np.zeros((0, 0)) if joined["features"] is None else joined["features"]
-    return Predictions(rows, scores, joined["probabilities"], maps, features, seconds)
+            maps[start : start + len(batch)] = found.pop("map")
+        for name, values in found.items():
+            parts.setdefault(name, []).append(values)
+    joined = {name: np.concatenate(values) for name, values in parts.items() if values}
+    scores = joined.pop("score", np.zeros(0)).astype(np.float64)
+    features = joined.pop("features", np.zeros((0, 0)))
+    return Predictions(rows, scores, joined.pop("probabilities", None), maps, features, seconds, joined)
 
 
 def _open(place: Path, count: int, example: Array) -> Array:

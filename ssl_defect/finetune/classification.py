@@ -1,108 +1,175 @@
-"""Classification: is the part defective, or which defect does it have."""
+"""Classification: is the part defective, or which defects does it have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from torch.nn import functional as F
 
+from ssl_defect.console import say
 from ssl_defect.data.records import GOOD
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError, nearest
-from ssl_defect.finetune.losses import cross_entropy, focal_loss
-from ssl_defect.finetune.task import Batch, Task, Validation
-from ssl_defect.finetune.views import Views, show
+from ssl_defect.finetune.losses import CLASS_LOSSES, LABEL_LOSSES, LossSettings, check_losses, weighted_sum
+from ssl_defect.finetune.mixing import mix
+from ssl_defect.finetune.pairs import TrunkOptions, keep_golden, partners, pictures
+from ssl_defect.finetune.task import Batch, Task, Validation, class_numbers, used
+from ssl_defect.finetune.views import show
 from ssl_defect.nets.detector import Detector
+from ssl_defect.nets.heads import SEPARATOR
+from ssl_defect.train.batches import Extras
 
 
-class Options(Views):
+class Options(TrunkOptions):
     """Settings of classification."""
 
-    target: Literal["binary", "defect"] = Field(
-        "binary", description="`binary`: good or defective; `defect`: which of the set's defect classes."
+    target: Literal["binary", "defect", "labels"] = Field(
+        "binary",
+        description="`binary`: good or defective; `defect`: which of the set's defect classes; `labels`: which of "
+        "several at once, where the class `crack+scratch` has both labels.",
     )
-    loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="What is minimised.")
+    losses: dict[str, float] = Field(
+        default_factory=dict,
+        description="Weight of each loss in the sum: cross_entropy and focal, or bce and focal of labels; where left "
+        "out, cross_entropy or bce alone.",
+    )
     gamma: float = Field(2.0, ge=0, le=10, description="Focusing exponent of the focal loss.")
     class_weights: dict[str, float] = Field(
         default_factory=dict, description="Weight in the loss by class name, at least 0; 1 for those left out."
     )
     smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Share of the pooled features dropped in training.")
+    mixup: float = Field(0.0, ge=0, le=10, description="Mixup by shares drawn from Beta(x, x); 0 mixes nothing.")
+    cutmix: float = Field(0.0, ge=0, le=10, description="CutMix by areas drawn from Beta(x, x); 0 pastes nothing.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_loss(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("losses"):
+            return given
+        return {**given, "losses": {"bce" if given.get("target") == "labels" else "cross_entropy": 1.0}}
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> Options:
+        check_losses(self.losses, self.table, "finetune.options.losses")
+        return self
+
+    @property
+    def table(self) -> Any:
+        """The losses that fit the target."""
+        return LABEL_LOSSES if self.target == "labels" else CLASS_LOSSES
 
 
 class Classification(Task):
-    """Cross-entropy or focal loss on the pooled features."""
+    """A weighted sum of losses on the logits of the pooled features."""
 
     weights: Tensor
 
     def __init__(self, detector: Detector, options: Options, store: Store) -> None:
         super().__init__(detector, options, store)
         self.options = options
-        self.register_buffer("weights", _weights(detector.spec.classes, options), persistent=False)
+        keep_golden(detector, store)
+        names = detector.spec.classes
+        self.register_buffer("weights", _weights(_learnt(names, options), options), persistent=False)
 
     @property
     def losses(self) -> dict[str, float]:
-        """The one loss."""
-        return {self.options.loss: 1.0}
+        """Weight of each loss."""
+        return used(self.options.losses)
 
     @staticmethod
     def classes(store: Store, options: Options) -> list[str]:  # type: ignore[override]
-        """`good` and `defective`, or `good` and the set's defect classes."""
+        """`good` and `defective`, or `good` and the set's defect classes, or `good` and all labels in these."""
+        if options.target == "labels":
+            return [GOOD, *sorted({label for name in store.classes for label in name.split(SEPARATOR)} - {GOOD})]
         return store.classes if options.target == "defect" else [GOOD, "defective"]
 
     @staticmethod
-    def targets(store: Store, options: Options) -> NDArray[np.int64]:  # type: ignore[override]
-        """(N,) number of each row's class."""
+    def targets(store: Store, options: Options) -> NDArray[Any]:  # type: ignore[override]
+        """(N,) number of each row's class; of labels float32 (N, K), 1 for each that the row has."""
         if options.target == "binary":
             return store.labels
-        numbers = {name: number for number, name in enumerate(store.classes)}
-        return np.array([numbers[defect] for defect in store.defects], dtype=np.int64)
+        if options.target == "defect":
+            return class_numbers(store)
+        labels = Classification.classes(store, options)[1:]
+        return np.array([[name in defect.split(SEPARATOR) for name in labels] for defect in store.defects], np.float32)
+
+    @staticmethod
+    def strata(store: Store, options: Options) -> NDArray[np.int64]:  # type: ignore[override]
+        """(N,) number of each row's class, or of its set of labels."""
+        return store.labels if options.target == "binary" else class_numbers(store)
+
+    @staticmethod
+    def extras(store: Store, options: Options) -> Extras | None:  # type: ignore[override]
+        """ "partner" for pairs."""
+        return partners(store, options)
 
     @staticmethod
     def usable(store: Store, rows: NDArray[np.int64], options: Options) -> NDArray[np.int64]:  # type: ignore[override]
-        """All rows.
+        """All rows; says which labels none of them has.
 
         Raises:
             UserError: they are all of one class.
         """
-        found = {store.defects[row] if options.target == "defect" else store.labels[row] for row in rows}
+        found = {store.labels[row] if options.target == "binary" else store.defects[row] for row in rows}
         if len(found) < 2:
             only = store.defects[rows[0]] if len(rows) else "missing"
             raise UserError(
                 f"finetune: the labelled training images are all '{only}' and classification needs at least two "
                 "classes; add images of the other, or set data.protocol to supervised"
             )
+        if options.target == "labels":
+            empty = Classification.targets(store, options)[rows].sum(axis=0) == 0
+            missing = [
+                name for name, none in zip(Classification.classes(store, options)[1:], empty, strict=True) if none
+            ]
+            if missing:
+                say(f"finetune: no labelled training image has {', '.join(missing)}, so that cannot be learnt")
         return rows
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """-> "loss"."""
+        """-> "loss", and by name each loss unweighted."""
         draw: torch.Generator = batch["generator"]  # type: ignore[assignment]
-        images, _ = show(batch["image"], None, self.views, draw)
-        return {"loss": self._loss(self.detector(images)["logits"], batch["target"])}
+        images, _ = show(pictures(batch), None, self.views, draw)
+        target, options = batch["target"], self.options
+        if options.mixup or options.cutmix:
+            soft = target if target.ndim > 1 else F.one_hot(target, len(self.detector.spec.classes)).float()
+            images, target = mix(images, soft, options.mixup, options.cutmix, draw)
+        outputs = self.detector(images)
+        return self.taught(self._losses(self._learnt(outputs), target), images, outputs)
 
     def validation(self, batches: Iterable[Batch]) -> Validation:
-        """AUROC; for more than two classes the mean over classes of each against the rest."""
+        """AUROC; of several classes or labels the mean over them of each against the rest."""
         probabilities, targets, losses = [], [], []
+        several = self.options.target == "labels"
         for batch in batches:
-            logits = self.detector(batch["image"].float() / 255)["logits"]
-            losses.append(self._loss(logits, batch["target"]).item() * len(logits))
-            probabilities.append(logits.float().softmax(dim=1).cpu().numpy())
+            logits = self._learnt(self.detector(pictures(batch).float() / 255))
+            losses.append(self._losses(logits, batch["target"])["loss"].item() * len(logits))
+            p = logits.float().sigmoid() if several else logits.float().softmax(dim=1)
+            probabilities.append(p.cpu().numpy())
             targets.append(batch["target"].cpu().numpy())
         target = np.concatenate(targets)
         loss = sum(losses) / len(target)
-        value = mean_auroc(np.concatenate(probabilities), target)
+        found = np.concatenate(probabilities)
+        value = mean_label_auroc(found, target) if several else mean_auroc(found, target)
         return Validation("-loss", -loss, loss) if value is None else Validation("AUROC", value, loss)
 
-    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        if self.options.loss == "focal":
-            return focal_loss(logits, target, self.options.gamma, self.weights)
-        return cross_entropy(logits, target, self.weights, self.options.smoothing)
+    def _learnt(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Logits (B, K): of labels without that of good, which is always 0."""
+        logits = outputs["logits"]
+        return logits[:, 1:] if self.options.target == "labels" else logits
+
+    def _losses(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        options = self.options
+        settings = LossSettings(gamma=options.gamma, smoothing=options.smoothing, weights=self.weights)
+        return weighted_sum(options.losses, options.table, logits, target, settings)
 
 
 def mean_auroc(probabilities: NDArray[np.float32], target: NDArray[np.int64]) -> float | None:
@@ -113,9 +180,22 @@ def mean_auroc(probabilities: NDArray[np.float32], target: NDArray[np.int64]) ->
         target: (n,) class numbers.
     """
     present = np.unique(target)
-    if len(present) < 2:
-        return None
-    return float(np.mean([roc_auc_score(target == number, probabilities[:, number]) for number in present]))
+    return mean_label_auroc(probabilities[:, present], target[:, None] == present)
+
+
+def mean_label_auroc(probabilities: NDArray[np.float32], target: NDArray[Any]) -> float | None:
+    """Mean AUROC of the labels that some images have and others have not; None where there is none.
+
+    Args:
+        probabilities: (n, K).
+        target: (n, K) of 0 and 1.
+    """
+    told = [i for i in range(target.shape[1]) if 0 < target[:, i].sum() < len(target)]
+    return float(np.mean([roc_auc_score(target[:, i], probabilities[:, i]) for i in told])) if told else None
+
+
+def _learnt(classes: list[str], options: Options) -> list[str]:
+    return classes[1:] if options.target == "labels" else classes
 
 
 def _weights(classes: list[str], options: Options) -> Tensor:

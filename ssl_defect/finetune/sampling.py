@@ -15,18 +15,23 @@ Rows = NDArray[np.int64]
 
 
 class BalancedBatches(Batches):
-    """Batches in which the classes come equally often; `targets` are the classes of the store's rows.
+    """Batches in which the classes come equally often; `strata` (N,) are the classes of the store's rows.
 
     Place g of the endless row of images belongs to class `g mod K` of the K classes that have rows. Each class has
     its own shuffled order, shuffled anew whenever it is used up. So 952 good and 32 defective images give batches
     that are half defective, and within a class no image comes twice before all came once.
+
+    With `half_good`, every other place belongs to class 0, and the places between to the other classes in turn.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, strata: Rows, half_good: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        assert self.targets is not None
-        targets = np.asarray(self.targets)[self.rows]
-        self.pools: list[Rows] = [self.rows[targets == target] for target in np.unique(targets)]
+        here = np.asarray(strata)[self.rows]
+        present = np.unique(here)
+        self.pools: list[Rows] = [self.rows[here == stratum] for stratum in present]
+        self._cycle = list(range(len(self.pools)))
+        if half_good and present[0] == 0 and len(present) > 1:
+            self._cycle = [number for other in self._cycle[1:] for number in (0, other)]
         self._shuffled = lru_cache(maxsize=2 * len(self.pools))(self._shuffle)
 
     def rows_of(self, step: int) -> Rows:
@@ -36,7 +41,10 @@ class BalancedBatches(Batches):
         return np.sort(chosen[self.rank :: self.processes])
 
     def _at(self, place: int) -> int:
-        turn, number = divmod(place, len(self.pools))
+        cycles, position = divmod(place, len(self._cycle))
+        number = self._cycle[position]
+        # how often this class had its turn before
+        turn = cycles * self._cycle.count(number) + self._cycle[:position].count(number)
         epoch, position = divmod(turn, len(self.pools[number]))
         return int(self._shuffled(number, epoch)[position])
 

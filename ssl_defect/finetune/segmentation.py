@@ -1,68 +1,108 @@
-"""Segmentation: where is the defect, as a probability per pixel."""
+"""Segmentation: where is the defect, and of which class, pixel by pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn import functional as F
 
 from ssl_defect.console import say
 from ssl_defect.data.records import GOOD
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
-from ssl_defect.finetune.task import Batch, Task, Validation
-from ssl_defect.finetune.views import Views, show
+from ssl_defect.finetune.losses import LossSettings, check_losses, weighted_sum
+from ssl_defect.finetune.pairs import TrunkOptions, keep_golden, partners, pictures
+from ssl_defect.finetune.task import Batch, Task, Validation, class_numbers, used
+from ssl_defect.finetune.views import show
 from ssl_defect.nets.detector import Detector
-from ssl_defect.nets.mask_losses import binary_focal_loss, dice_loss
+from ssl_defect.nets.losses import IGNORED
+from ssl_defect.nets.mask_losses import CLASS_MASK_LOSSES, MASK_LOSSES
+from ssl_defect.train.batches import Extras
 
 BINS = 4096  # of the logits' histogram
 REACH = 16.0  # logits beyond +-16 count as 16: probabilities of 1e-7
 
 
-class Options(Views):
-    """Settings of segmentation. The loss is `dice * Dice + focal * focal loss`."""
+class Options(TrunkOptions):
+    """Settings of segmentation."""
 
-    dice: float = Field(1.0, ge=0, description="Weight of the Dice loss over the batch.")
-    focal: float = Field(20.0, ge=0, description="Weight of the focal loss; it averages over pixels, so it is small.")
+    target: Literal["binary", "defect"] = Field(
+        "binary",
+        description="`binary`: defective or not; `defect`: which of the set's defect classes, where a mask is of the "
+        "class of its image.",
+    )
+    losses: dict[str, float] = Field(
+        default_factory=lambda: {"dice": 1.0, "focal": 20.0},
+        description="Weight of each loss in the sum: dice, focal, tversky, jaccard, lovasz and bce, or cross_entropy "
+        "of classes. The focal loss averages over pixels, so it is small.",
+    )
     gamma: float = Field(2.0, ge=0, le=10, description="Focusing exponent of the focal loss.")
-    alpha: float | None = Field(None, gt=0, lt=1, description="Weight of defective pixels in the focal loss.")
+    alpha: float | None = Field(
+        None, gt=0, lt=1, description="Weight of defective pixels in the focal loss; of no effect on classes."
+    )
+    tversky_alpha: float = Field(0.3, ge=0, le=1, description="Weight of falsely found pixels in the Tversky loss.")
+    tversky_beta: float = Field(0.7, ge=0, le=1, description="Weight of missed pixels in the Tversky loss.")
+    tversky_exponent: float = Field(1.0, gt=0, le=5, description="Exponent of the Tversky loss; 0.75 is focal Tversky.")
+    decoder: Literal["unet", "fcn", "fpn", "deeplabv3plus"] = Field(
+        "unet", description="What makes a picture of the encoder's maps; pretraining hands over a `unet`."
+    )
     decoder_width: int = Field(32, ge=8, le=512, multiple_of=8, description="Channels of the decoder's finest level.")
+    deep_supervision: float = Field(
+        0.0, ge=0, le=10, description="Weight of the same losses on the decoder's coarser levels; 0 adds none."
+    )
     score_share: float = Field(
         0.0005, gt=0, le=1, description="Share of the most suspicious pixels whose mean is the image's score."
     )
 
     @model_validator(mode="after")
-    def _something_to_minimise(self) -> Options:
-        if self.dice == 0 and self.focal == 0:
-            raise ValueError("dice and focal are both 0; give one of them a weight above 0")
+    def _losses_fit(self) -> Options:
+        check_losses(self.losses, self.table, "finetune.options.losses")
         return self
+
+    @property
+    def table(self) -> Any:
+        """The losses that fit the target."""
+        return CLASS_MASK_LOSSES if self.target == "defect" else MASK_LOSSES
 
 
 class Segmentation(Task):
-    """A U-Net on the encoder's pyramid, with Dice and focal loss."""
+    """A decoder on the encoder's pyramid, with a weighted sum of losses."""
 
     def __init__(self, detector: Detector, options: Options, store: Store) -> None:
         super().__init__(detector, options, store)
         self.options = options
+        keep_golden(detector, store)
 
     @property
     def losses(self) -> dict[str, float]:
-        """Weights of Dice and focal loss."""
-        return {"dice": self.options.dice, "focal": self.options.focal}
+        """Weight of each loss, and of their mean over the decoder's coarser levels as "deep"."""
+        return used({**self.options.losses, "deep": self.options.deep_supervision})
 
     @staticmethod
     def classes(store: Store, options: Options) -> list[str]:  # type: ignore[override]
-        """`good` and `defective`."""
-        return [GOOD, "defective"]
+        """`good` and `defective`, or `good` and the set's defect classes."""
+        return store.classes if options.target == "defect" else [GOOD, "defective"]
 
     @staticmethod
     def targets(store: Store, options: Options) -> NDArray[np.int64]:  # type: ignore[override]
-        """(N,) 0 for good, 1 for defective images."""
-        return store.labels
+        """(N,) 0 for good images, for others 1 or the number of their class."""
+        return class_numbers(store) if options.target == "defect" else store.labels
+
+    @staticmethod
+    def strata(store: Store, options: Options) -> NDArray[np.int64]:  # type: ignore[override]
+        """(N,) as `targets`."""
+        return Segmentation.targets(store, options)
+
+    @staticmethod
+    def extras(store: Store, options: Options) -> Extras | None:  # type: ignore[override]
+        """ "partner" for pairs."""
+        return partners(store, options)
 
     @staticmethod
     def usable(store: Store, rows: NDArray[np.int64], options: Options) -> NDArray[np.int64]:  # type: ignore[override]
@@ -85,34 +125,76 @@ class Segmentation(Task):
         kept = drawn | (store.labels[rows] == 0)
         if not kept.all():
             say(f"finetune: {(~kept).sum()} defective images without a mask are left out")
+        if options.target == "defect":
+            missing = sorted(set(store.classes[1:]) - {store.defects[row] for row in rows[drawn]})
+            if missing:
+                say(f"finetune: no labelled training image has a mask of {', '.join(missing)}: it cannot be learnt")
         return np.asarray(rows[kept], dtype=np.int64)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """-> "loss", "dice" and "focal", the last two unweighted."""
+        """-> "loss", by name each loss unweighted, and "deep", the sum's mean over the coarser levels."""
         draw: torch.Generator = batch["generator"]  # type: ignore[assignment]
-        images, masks = show(batch["image"], batch["mask"], self.views, draw)
+        images, masks = show(pictures(batch), batch["mask"], self.views, draw)
         assert masks is not None
-        return self._losses(self.detector(images)["logits"], masks)
+        outputs, target = self.detector(images), self._target(batch, masks)
+        logs = self._losses(outputs["logits"], target)
+        levels = [value for name, value in outputs.items() if name.startswith("level")]
+        if levels:
+            parts = [self._losses(level, shrink(target, level.shape[-2:]))["loss"] for level in levels]
+            deep = torch.stack(parts).mean()
+            logs |= {"loss": logs["loss"] + self.options.deep_supervision * deep, "deep": deep.detach()}
+        return self.taught(logs, images, outputs)
 
     def validation(self, batches: Iterable[Batch]) -> Validation:
-        """Average precision of the pixels of all images.
+        """Average precision of the pixels of all images; of classes the mean over the defects with a mask.
 
-        It looks at every threshold, so it does not jump with one of them as Dice at its best threshold does, and
-        unlike the AUROC it is not flattered by the many pixels that are easily seen to be good.
+        It looks at every threshold, so it does not jump with one of them as Dice at its best threshold does, or as
+        IoU of the likeliest class, and unlike the AUROC it is not flattered by the many pixels that are easily seen
+        to be good.
         """
-        counts, losses, images = np.zeros((2, BINS), dtype=np.int64), 0.0, 0
+        classes = len(self.detector.spec.classes) - 1
+        counts, losses, images = np.zeros((classes, 2, BINS), dtype=np.int64), 0.0, 0
         for batch in batches:
-            logits = self.detector(batch["image"].float() / 255)["logits"].float()
-            losses += self._losses(logits, batch["mask"].float())["loss"].item() * len(logits)
+            logits = self.detector(pictures(batch).float() / 255)["logits"].float()
+            target = self._target(batch, batch["mask"].float())
+            losses += self._losses(logits, target)["loss"].item() * len(logits)
             images += len(logits)
-            counts += histogram(logits, batch["mask"])
-        value, loss = average_precision(counts), losses / images
-        return Validation("-loss", -loss, loss) if value is None else Validation("pixel AP", value, loss)
+            counts += self._histograms(logits, target)
+        loss = losses / images
+        values = [value for value in map(average_precision, counts) if value is not None]
+        if not values:
+            return Validation("-loss", -loss, loss)
+        metric = "pixel AP" if self.options.target == "binary" else "mean pixel AP"
+        return Validation(metric, float(np.mean(values)), loss)
 
-    def _losses(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def _target(self, batch: Batch, masks: Tensor) -> Tensor:
+        """What the losses take of masks (B, 1, S, S): these, or class numbers (B, S, S), ignored where not known."""
+        if self.options.target == "binary":
+            return masks
+        number = batch["target"].view(-1, 1, 1)
+        untold = (number > 0) & (batch["mask"].amax(dim=(1, 2, 3)) == 0).view(-1, 1, 1)
+        return torch.where(untold, IGNORED, (masks[:, 0] > 0) * number)
+
+    def _losses(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         options = self.options
-        dice, focal = dice_loss(logits, masks), binary_focal_loss(logits, masks, options.gamma, options.alpha)
-        return {"loss": options.dice * dice + options.focal * focal, "dice": dice.detach(), "focal": focal.detach()}
+        names = ("gamma", "alpha", "tversky_alpha", "tversky_beta", "tversky_exponent")
+        settings = LossSettings(**{name: getattr(options, name) for name in names})
+        return weighted_sum(options.losses, options.table, logits, target, settings)
+
+    def _histograms(self, logits: Tensor, target: Tensor) -> NDArray[np.int64]:
+        """(K - 1, 2, BINS): `histogram` of each class but good against the rest."""
+        if self.options.target == "binary":
+            return histogram(logits, target)[None]
+        known, classes = target != IGNORED, range(logits.shape[1])
+        odds = [logits[:, k] - logits[:, [i for i in classes if i != k]].logsumexp(dim=1) for k in classes[1:]]
+        return np.stack([histogram(o[known], target[known] == k + 1) for k, o in enumerate(odds)])
+
+
+def shrink(target: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Masks (B, 1, S, S), or class numbers (B, S, S), at a coarser size: a cell is defective if any pixel in it is."""
+    planes = target if target.ndim == 4 else target[:, None].float()
+    coarse = F.adaptive_max_pool2d(planes, list(size))
+    return coarse if target.ndim == 4 else coarse[:, 0].to(target.dtype)
 
 
 def histogram(logits: Tensor, masks: Tensor) -> NDArray[np.int64]:

@@ -16,7 +16,8 @@ from ssl_defect.console import say
 from ssl_defect.data.splits import label_budget
 from ssl_defect.data.store import Store, open_store
 from ssl_defect.errors import UserError, nearest
-from ssl_defect.finetune import TASKS
+from ssl_defect.finetune import CLASSICAL, TASKS
+from ssl_defect.finetune.distillation import load_teacher
 from ssl_defect.finetune.sampling import Rows
 from ssl_defect.finetune.start import build_detector, freeze
 from ssl_defect.finetune.task import Task
@@ -38,6 +39,9 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
             labels, or training broke down.
     """
     store = open_store(prepared)
+    if recipe.finetune.task in CLASSICAL:
+        import_module(CLASSICAL[recipe.finetune.task][0]).fit(recipe, store, labelled_rows(recipe, store), out)
+        return
     encoder_file = require(pretrained / "encoder.safetensors", "pretrain")
     kind, options = find_task(recipe)
     rows = kind.usable(store, labelled_rows(recipe, store), options)
@@ -48,6 +52,9 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
     freeze(detector, recipe.finetune, trained=is_trained(meta))
     task = kind(detector, options, store)
     fabric = make_fabric(recipe.compute, lay_out(task))
+    teacher = load_teacher(recipe.finetune, detector.spec)
+    if teacher is not None:
+        task.teacher = teacher.to(fabric.device)
     out.mkdir(parents=True, exist_ok=True)
     work = Work(recipe, store, task, rows, encoder_file, meta, out)
     state = train(work, fabric)
@@ -64,7 +71,7 @@ def find_task(recipe: Recipe) -> tuple[type[Task], Views]:
     """
     name = recipe.finetune.task
     if name not in TASKS:
-        accepted = f"accepted: {', '.join(TASKS)}{nearest(name, TASKS)}"
+        accepted = f"accepted: {', '.join(TASKS | CLASSICAL)}{nearest(name, TASKS | CLASSICAL)}"
         raise UserError(f"{recipe.name}: finetune.task: '{name}' is unknown; {accepted}")
     module = import_module(TASKS[name][0])
     options: Views = validate(module.Options, recipe.finetune.options, recipe.name, "finetune.options")
@@ -117,7 +124,8 @@ def summary(work: Work, state: dict[str, Any], fabric: Fabric) -> dict[str, Any]
         "stopped_early": state["history"][-1]["step"] < settings.steps,
         "seconds": round(state["seconds"], 2),
         "precision": precision_name(fabric),
-        "losses": work.task.losses,
+        "losses": work.task.losses | ({"distillation": settings.distillation} if work.task.teacher else {}),
+        "teacher": settings.teacher,
         "batch_norm": work.task.detector.still,
         "origin": work.meta.get("origin", ""),
     }

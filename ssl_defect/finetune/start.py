@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssl_defect.config import FinetuneSettings
 from ssl_defect.console import say
+from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.detector import Detector, Spec
 from ssl_defect.nets.weights import load_encoder_file, read_extra
@@ -61,13 +62,32 @@ def _difference(name: str, value: Tensor, stored: dict[str, Tensor]) -> str:
 
 
 def freeze(detector: Detector, settings: FinetuneSettings, trained: bool) -> None:
-    """Keep still what shall not learn: the whole encoder at a rate of 0, or the statistics of its BatchNorm.
+    """Keep still what shall not learn: the whole encoder, or the statistics of its BatchNorm; for `linear_probe` the
+    head's dropout as well.
 
     Args:
         trained: the encoder was pretrained; a random one has no statistics worth keeping.
+
+    Raises:
+        UserError: `linear_probe` of a head that is more than a linear layer.
     """
-    if settings.encoder_learning_rate == 0:
+    if settings.encoder == "linear_probe":
+        _only_linear(detector)
+    if settings.encoder in {"frozen", "linear_probe"} or settings.encoder_learning_rate == 0:
         detector.encoder.requires_grad_(False)
         detector.still = "encoder"
     elif settings.batch_norm == "frozen" or (settings.batch_norm == "auto" and trained):
         detector.still = "batch norm"
+
+
+def _only_linear(detector: Detector) -> None:
+    linear = getattr(detector.head, "linear", None)
+    own = {id(p) for p in linear.parameters()} if isinstance(linear, nn.Linear) else set()
+    if any(id(p) not in own for p in detector.head.parameters()):
+        raise UserError(
+            f"finetune.encoder: linear_probe needs a head of one linear layer, and that of {detector.spec.task} is "
+            "more; accepted here: full, frozen, gradual"
+        )
+    for module in detector.head.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0

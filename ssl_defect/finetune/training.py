@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import nn
 
 from ssl_defect.artifacts import atomic, digest, file_digest
 from ssl_defect.config import Recipe
 from ssl_defect.console import minutes, say
 from ssl_defect.data.store import Store
+from ssl_defect.finetune.learner import Learner, rate_of
 from ssl_defect.finetune.sampling import BalancedBatches, Rows
 from ssl_defect.finetune.task import Batch, Task, Validation
 from ssl_defect.nets.detector import save_detector
 from ssl_defect.train.batches import Batches
 from ssl_defect.train.loop import Interval, Plan, fit
-from ssl_defect.train.optim import make_adamw, warmup_cosine
+from ssl_defect.train.schedules import on_plateau
 
 MODEL = "model.safetensors"
+LAST = "last.safetensors"
 HISTORY = "history.csv"
 CHECKPOINT = "checkpoint.pt"
 VALIDATION_BATCH = 64  # images; changes nothing but the memory
@@ -45,64 +47,86 @@ class Work:
 
 
 def train(work: Work, fabric: Fabric) -> dict[str, Any]:
-    """Train until the last step, or until `patience` looks brought nothing better.
+    """Train until the last step, or until `patience` looks brought nothing better; keep the last detector as well.
 
     Returns:
         "history" (a row per look), "best" (step, metric, value, loss), "since_best" (looks), "seconds".
     """
-    settings, task = work.recipe.finetune, work.task
-    rates: list[tuple[nn.Module, float]] = [
-        (task.detector.encoder, settings.encoder_learning_rate),
-        (task.detector.head, settings.learning_rate),
-    ]
-    schedule = warmup_cosine(settings.warmup)
+    settings, learner = work.recipe.finetune, Learner(work.task, work.recipe.finetune)
+    rate = rate_of(settings)
     plan = Plan(
         settings.steps,
         settings.eval_every,
-        schedule,
+        rate,
         clip_norm=settings.clip_norm,
         seed=work.recipe.seed,
         identity=digest([settings.model_dump(), work.recipe.seed, work.rows.tolist(), file_digest(work.encoder_file)]),
         unit="look",
     )
-    looks, state = Looks(work, fabric), dict[str, Any]()
-    optimizer = make_adamw(rates, settings.weight_decay)
-    for interval in fit(task, make_batches(work, fabric), optimizer, plan, fabric, work.out / CHECKPOINT):
+    looks, state = Looks(work, learner, fabric), dict[str, Any]()
+    for interval in fit(learner, make_batches(work, fabric), learner.optimizer, plan, fabric, work.out / CHECKPOINT):
         state = interval.state
         if interval.logs:
-            looks.take(interval, settings.learning_rate * schedule((interval.step - 1) / interval.steps))
+            looks.take(interval, settings.learning_rate * rate((interval.step - 1) / interval.steps))
+        if settings.schedule == "plateau":
+            if interval.logs:
+                on_plateau(state, state["since_best"] == 0, settings.plateau_patience, settings.drop_factor)
+            rate.factor = state.get("plateau", {}).get("factor", 1.0)
         if state.get("since_best", 0) >= settings.patience:
             say(f"finetune: stopped at step {interval.step}: nothing better in {settings.patience} looks")
             break
+    if fabric.is_global_zero:
+        save_detector(work.out / LAST, learner.detector, work.meta)
     return state
 
 
 def make_batches(work: Work, fabric: Fabric) -> Batches:
     """The batches to train on, drawn as `finetune.sampling` says."""
-    settings = work.recipe.finetune
-    kind = BalancedBatches if settings.sampling == "balanced" else Batches
+    settings, task = work.recipe.finetune, work.task
+    kind: Callable[..., Batches] = Batches if settings.sampling == "uniform" else BalancedBatches
     return kind(
         work.store,
         work.rows,
         settings.batch_size,
         work.recipe.seed,
         fabric.device,
-        targets=work.task.targets(work.store, work.task.views),
+        **strata_of(work),
+        targets=task.targets(work.store, task.views),
         masks=work.store.masks is not None,
+        extras=task.extras(work.store, task.views),
         rank=fabric.global_rank,
         processes=fabric.world_size,
     )
 
 
+def strata_of(work: Work) -> dict[str, Any]:
+    """What `BalancedBatches` balances: the task's strata, or good against the kinds of defects."""
+    sampling, store = work.recipe.finetune.sampling, work.store
+    if sampling == "uniform":
+        return {}
+    if sampling == "balanced":
+        return {"strata": work.task.strata(store, work.task.views)}
+    numbers = {name: number for number, name in enumerate(store.classes)}
+    return {"strata": np.array([numbers[defect] for defect in store.defects], dtype=np.int64), "half_good": True}
+
+
 class Looks:
     """Looks at the validation images during training; the best detector so far is written to `model.safetensors`."""
 
-    def __init__(self, work: Work, fabric: Fabric) -> None:
-        self.work, self.fabric = work, fabric
+    def __init__(self, work: Work, learner: Learner, fabric: Fabric) -> None:
+        self.work, self.learner, self.fabric = work, learner, fabric
         self.rows: NDArray[Any] = work.store.rows("val")
-        targets = work.task.targets(work.store, work.task.views)
-        masks = work.store.masks is not None
-        self.source = Batches(work.store, self.rows, VALIDATION_BATCH, 0, fabric.device, targets=targets, masks=masks)
+        task, store = work.task, work.store
+        self.source = Batches(
+            store,
+            self.rows,
+            VALIDATION_BATCH,
+            0,
+            fabric.device,
+            targets=task.targets(store, task.views),
+            masks=store.masks is not None,
+            extras=task.extras(store, task.views),
+        )
 
     def take(self, interval: Interval, rate: float) -> None:
         """Validate, note it in the interval's state, keep the detector where it is the best so far."""
@@ -118,16 +142,15 @@ class Looks:
         state["since_best"] = 0 if better else state["since_best"] + 1
         if self.fabric.is_global_zero:
             if better:
-                save_detector(self.work.out / MODEL, self.work.task.detector, self.work.meta)
+                save_detector(self.work.out / MODEL, self.learner.detector, self.work.meta)
             write_history(self.work.out / HISTORY, state["history"])
         state["seconds"] = state.get("seconds", 0.0) + interval.seconds + time.monotonic() - start
         self._say(interval, found, better)
 
     @torch.no_grad()
     def _validate(self) -> Validation:
-        self.work.task.eval()
-        with self.fabric.autocast():
-            return self.work.task.validation(self._batches())
+        with self.fabric.autocast(), self.learner.shown() as task:
+            return task.validation(self._batches())
 
     def _batches(self) -> Iterator[Batch]:
         for start in range(0, len(self.rows), VALIDATION_BATCH):

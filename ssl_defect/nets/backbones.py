@@ -7,6 +7,7 @@ from typing import Any
 import timm
 import torch
 from timm.layers import Format, PatchEmbed
+from timm.models import group_parameters
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -163,6 +164,17 @@ def uses_depthwise(module: nn.Module) -> bool:
 def is_convolutional(module: nn.Module) -> bool:
     """Whether the module has a spatial convolution behind its first layer (it gains by the channels-last layout)."""
     return sum(isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 for m in module.modules()) > 1
+
+
+def layer_depths(encoder: Encoder) -> dict[str, int]:
+    """Depth of the layer of each of the encoder's parameters by name: 0 for the stem, one more for every block.
+
+    All are at depth 0 where timm does not tell the layers of the body apart.
+    """
+    matcher = getattr(encoder.body, "group_matcher", None)
+    depths: dict[str, int] = group_parameters(encoder.body, matcher(coarse=False), reverse=True) if matcher else {}
+    last = max(depths.values(), default=0)
+    return {name: depths.get(name.removeprefix("body."), last) for name, _ in encoder.named_parameters()}
 
 
 def pretrained_state(name: str) -> dict[str, Tensor]:

@@ -110,6 +110,8 @@ def load_detector(path: Path) -> Detector:
     Raises:
         UserError: the file is missing, damaged, no detector, or of a later format.
     """
+    from ssl_defect.nets.classical.detector import CLASSICAL, ClassicalDetector
+
     about, tensors = _read(path)
     if about.get("format_version") != FORMAT_VERSION:
         raise UserError(
@@ -118,6 +120,8 @@ def load_detector(path: Path) -> Detector:
         )
     try:
         spec = Spec(**{name: about[name] for name in Spec.__dataclass_fields__})
+        if spec.task == CLASSICAL:
+            return ClassicalDetector(spec, tensors)
         detector = Detector(build_encoder(spec.backbone, spec.image_size), spec)
         detector.load_state_dict(tensors)
     except (KeyError, RuntimeError, TypeError) as error:

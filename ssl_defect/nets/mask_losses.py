@@ -2,7 +2,7 @@
 
 They compute in float32 whatever comes in, because the sums of a mask overflow the 8 bits of precision of bfloat16
 (float64 stays float64). None divides by zero: an empty mask and a single defective pixel give finite losses and
-gradients.
+gradients. Those of masks with several classes are in `class_mask_losses.py`, the Lovász losses in `lovasz.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ssl_defect.nets.class_mask_losses import class_dice_loss, class_jaccard_loss, class_tversky_loss
+from ssl_defect.nets.losses import (
+    Loss,
+    bce,
+    cross_entropy,
+    focal_loss,
+    positive,
+    precise,
+    tversky_index,
+)
+from ssl_defect.nets.lovasz import lovasz_hinge, lovasz_softmax
 
 DICE_SMOOTH = 1.0  # pixels
 
@@ -64,14 +76,62 @@ def dice_sums(logits: Tensor, target: Tensor) -> Tensor:
 
 def dice_of(sums: Tensor, smooth: float = DICE_SMOOTH) -> Tensor:
     """The Dice loss of sums (N, 2) of `dice_sums`, averaged over the N."""
-    return (1 - (2 * sums[:, 0] + smooth) / (sums[:, 1] + smooth)).mean()
+    return (1 - (2 * sums[:, 0] + smooth) / positive(sums[:, 1] + smooth)).mean()
 
 
-def precise(logits: Tensor) -> Tensor:
-    """float32, or float64 where it is float64."""
-    return logits if logits.dtype == torch.float64 else logits.float()
+def tversky_loss(
+    logits: Tensor,
+    target: Tensor,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    exponent: float = 1.0,
+    smooth: float = DICE_SMOOTH,
+) -> Tensor:
+    """Tversky loss, Salehi et al. 2017 (arXiv:1706.05721): `(1 - TP / (TP + alpha FP + beta FN))^exponent`.
+
+    The counts are soft, `sum(p g)`, `sum(p (1 - g))` and `sum((1 - p) g)`, over the whole batch as in `dice_loss`.
+    With beta above alpha a missed pixel costs more than a false one. The exponent is 1 / gamma of the focal Tversky
+    loss, Abraham and Khan 2019 (arXiv:1810.07842, equation 4), where gamma = 4/3 served small lesions best.
+
+    Args:
+        logits: any shape.
+        target: the same shape, 0 or 1, any dtype.
+        alpha, beta: at least 0, weights of what is falsely found and of what is missed.
+        exponent: above 0.
+        smooth: pixels added above and below; with it an empty mask has its minimum of 0 at `p = 0`.
+
+    Returns:
+        A number in [0, 1].
+    """
+    p = torch.sigmoid(precise(logits))
+    g = target.to(p.dtype)
+    hits, false, missed = (p * g).sum(), (p * (1 - g)).sum(), ((1 - p) * g).sum()
+    return positive(1 - tversky_index(hits, false, missed, alpha, beta, smooth)) ** exponent
 
 
-def positive(x: Tensor) -> Tensor:
-    """`x` kept above 0, where the slope of `x ** gamma` is infinite for gamma < 1."""
-    return x.clamp_min(torch.finfo(x.dtype).tiny)
+def jaccard_loss(logits: Tensor, target: Tensor, smooth: float = DICE_SMOOTH) -> Tensor:
+    """Soft Jaccard (IoU) loss over the batch: `1 - sum(p g) / (sum p + sum g - sum(p g))`, in [0, 1]."""
+    return tversky_loss(logits, target, 1.0, 1.0, smooth=smooth)
+
+
+MASK_LOSSES: dict[str, Loss] = {
+    "bce": lambda x, y, s: bce(x, y, None, s.smoothing),
+    "focal": lambda x, y, s: binary_focal_loss(x, y, s.gamma, s.alpha),
+    "dice": lambda x, y, s: dice_loss(x, y, s.smooth),
+    "tversky": lambda x, y, s: tversky_loss(x, y, s.tversky_alpha, s.tversky_beta, s.tversky_exponent, s.smooth),
+    "jaccard": lambda x, y, s: jaccard_loss(x, y, s.smooth),
+    "lovasz": lambda x, y, s: lovasz_hinge(x, y),
+}
+"""For logits (B, 1, H, W) and masks of the same shape, 0 or 1."""
+
+CLASS_MASK_LOSSES: dict[str, Loss] = {
+    "cross_entropy": lambda x, y, s: cross_entropy(x, y, s.weights, s.smoothing),
+    "focal": lambda x, y, s: focal_loss(x, y, s.gamma, s.weights),
+    "dice": lambda x, y, s: class_dice_loss(x, y, s.smooth, s.weights),
+    "tversky": lambda x, y, s: class_tversky_loss(
+        x, y, s.tversky_alpha, s.tversky_beta, s.tversky_exponent, smooth=s.smooth, weights=s.weights
+    ),
+    "jaccard": lambda x, y, s: class_jaccard_loss(x, y, s.smooth, s.weights),
+    "lovasz": lambda x, y, s: lovasz_softmax(x, y),
+}
+"""For logits (B, K, H, W) and class numbers (B, H, W), int64, -1 where ignored; class 0 is good."""

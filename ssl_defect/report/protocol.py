@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssl_defect.artifacts import Record
-from ssl_defect.config import dump_yaml
+from ssl_defect.config import Recipe, dump_yaml
 from ssl_defect.console import minutes
 from ssl_defect.report.records import STAGES, RunRecords
 from ssl_defect.report.verdict import method_name
@@ -44,6 +44,13 @@ def section(records: RunRecords) -> dict[str, Any]:
     }
 
 
+def _task(name: str, recipe: Recipe) -> str:
+    """The task, and what it stands on: a classical detector has no backbone."""
+    if name == "classical":
+        return f"{name}: {recipe.finetune.options.get('method', 'golden')}"
+    return f"{name} on {recipe.model.backbone}"
+
+
 def _facts(records: RunRecords) -> list[tuple[str, str]]:
     protocol, threshold = records.metrics["protocol"], records.metrics["threshold"]
     bootstrap, recipe = records.metrics["interval"], records.recipe
@@ -53,7 +60,7 @@ def _facts(records: RunRecords) -> list[tuple[str, str]]:
         ("Protocol", f"{protocol['name']}, split by {protocol['split']}"),
         ("Split digest", str(protocol["split_digest"])),
         ("Seeds", f"recipe {recipe.seed}, pretraining {recipe.pretrain_seed}, split {recipe.data.split_seed}"),
-        ("Task", f"{protocol['task']} on {recipe.model.backbone}"),
+        ("Task", _task(protocol["task"], recipe)),
         (
             "Pretraining",
             f"{method_name(records.pretrain)}, from {records.pretrain.get('origin') or 'random'}",

@@ -86,7 +86,7 @@ def _task(block: dict[str, Any] | None) -> dict[str, Any] | None:
 def _why_no_pixel(metrics: dict[str, Any]) -> str:
     if metrics["protocol"]["task"] == "segmentation":
         return "No pixel metrics: the test images have no usable masks."
-    return "No pixel metrics: a classification detector gives a score per image, no map."
+    return "No pixel metrics: this detector gives a score per image, no map."
 
 
 def _classes(metrics: dict[str, Any]) -> list[dict[str, Any]]:

@@ -98,6 +98,10 @@ def pixel_sentence(metrics: dict[str, Any]) -> Markup:
 
 def pretraining(records: RunRecords) -> Markup:
     """What pretraining did to the encoder, by the probe before and after."""
+    if records.finetune.get("task") == "classical":
+        return Markup("No encoder and no pretraining: a classical detector (<strong>{}</strong>).").format(
+            records.finetune.get("method", "")
+        )
     facts = records.pretrain
     method, origin = facts["method"], facts.get("origin") or facts.get("start") or "random weights"
     if method in WITHOUT:

@@ -1,14 +1,32 @@
-"""AdamW with the parameter groups that every stage uses, and the learning rate as a pure function of progress."""
+"""Optimizers with the parameter groups that every stage uses; AdamW and its schedule, which serve pretraining."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 Schedule = Callable[[float], float]
+Name = Literal["adamw", "adam", "sgd", "rmsprop"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters that share a peak learning rate.
+
+    Attributes:
+        parameters: those that are frozen are left out of the optimizer.
+        rate: peak learning rate; a part with 0 is left out.
+        since: progress before which they stand still, see `hold_back`.
+    """
+
+    parameters: list[nn.Parameter]
+    rate: float
+    since: float = 0.0
 
 
 def warmup_cosine(warmup: float, floor: float = 0.0) -> Schedule:
@@ -39,22 +57,57 @@ def constant(progress: float) -> float:
 def make_adamw(modules: list[tuple[nn.Module, float]], weight_decay: float) -> AdamW:
     """AdamW (Loshchilov and Hutter 2019) over several modules, each with its own peak learning rate.
 
-    Biases, norms and other parameters of at most one dimension are not decayed. Frozen parameters are left out, and
-    a parameter that two modules share belongs to the first. The peak is kept in each group as `peak`.
+    Args:
+        modules: pairs of module and peak learning rate; for who is decayed and left out see `parameter_groups`.
+        weight_decay: decoupled weight decay.
+    """
+    parts = [Part(list(module.parameters()), rate) for module, rate in modules]
+    return AdamW(parameter_groups(parts, weight_decay), fused=True)
+
+
+def make_optimizer(
+    name: Name, parts: list[Part], weight_decay: float, momentum: float = 0.9, nesterov: bool = False
+) -> Optimizer:
+    """An optimizer of torch over parts with their own peak learning rates.
 
     Args:
-        modules: pairs of module and peak learning rate.
-        weight_decay: decoupled weight decay of all other parameters.
+        name: of `adamw` the decay is decoupled (Loshchilov and Hutter 2019), for the others it is L2.
+        parts: for who is decayed and left out see `parameter_groups`.
+        momentum, nesterov: of `sgd` alone; `nesterov` needs a momentum above 0.
+    """
+    groups = parameter_groups(parts, weight_decay)
+    if name == "adamw":
+        return AdamW(groups, fused=True)
+    if name == "adam":
+        return Adam(groups, fused=True)
+    if name == "rmsprop":
+        return RMSprop(groups)
+    return SGD(groups, momentum=momentum, nesterov=nesterov)
+
+
+def parameter_groups(parts: list[Part], weight_decay: float) -> list[dict[str, Any]]:
+    """The groups of an optimizer: two per part, with and without decay.
+
+    Biases, norms and other parameters of at most one dimension are not decayed. Frozen parameters are left out, and
+    a parameter that two parts share belongs to the first. The peak is kept in each group as `peak`.
     """
     seen: set[int] = set()
     groups = []
-    for module, rate in modules:
-        fresh = [p for p in module.parameters() if p.requires_grad and id(p) not in seen]
+    for part in parts:
+        fresh = [p for p in part.parameters if p.requires_grad and id(p) not in seen]
         seen.update(id(p) for p in fresh)
+        shared = {"lr": part.rate, "peak": part.rate, "since": part.since}
         for decay, members in (
             (weight_decay, [p for p in fresh if p.ndim > 1]),
             (0.0, [p for p in fresh if p.ndim <= 1]),
         ):
-            if members and rate > 0:
-                groups.append({"params": members, "lr": rate, "peak": rate, "weight_decay": decay})
-    return AdamW(groups, fused=True)
+            if members and part.rate > 0:
+                groups.append({"params": members, "weight_decay": decay, **shared})
+    return groups
+
+
+def hold_back(optimizer: Optimizer, progress: float) -> None:
+    """Give a rate of 0 to the groups whose turn has not come; call it between setting the rate and the step."""
+    for group in optimizer.param_groups:
+        if progress < group.get("since", 0.0):
+            group["lr"] = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,25 +35,36 @@ class Case:
 
 
 def draw_part(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (S, S) noise, with a bright square or a dark line, and the mask of it."""
-    image, mask = rng.normal(120, 12, (SIZE, SIZE)), np.zeros((SIZE, SIZE), np.uint8)
+    """uint8 (S, S) noise, with a bright square, a dark line or both, and the mask of it."""
+    image, spot, scratch = rng.normal(120, 12, (SIZE, SIZE)), np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE))
     y, x = rng.integers(4, SIZE - 10, 2)
-    if kind == "spot":
-        mask[y : y + 5, x : x + 5] = 1
-    if kind == "scratch":
-        mask[y : y + 2, :] = 1
-    image += mask * (90.0 if kind == "spot" else -90.0)
-    return image.clip(0, 255).astype(np.uint8), mask
+    if "spot" in kind:
+        spot[y : y + 5, x : x + 5] = 1
+    if "scratch" in kind:
+        scratch[y : y + 2, :] = 1
+    image += 90.0 * spot - 90.0 * scratch
+    return image.clip(0, 255).astype(np.uint8), np.maximum(spot, scratch).astype(np.uint8)
 
 
-def write_prepared(folder: Path, kinds: tuple[str, ...] = KINDS, count: int = 90, masks: bool = True) -> Path:
+def write_prepared(
+    folder: Path,
+    kinds: tuple[str, ...] = KINDS,
+    count: int = 90,
+    masks: bool = True,
+    grades: bool = True,
+    pairs: bool = False,
+) -> Path:
+    """The grade of a spot is 1, that of any other defect 0.5; `pairs`: two of a kind and split make a group."""
     folder.mkdir(parents=True)
     rng, samples, images, drawn = np.random.default_rng(0), [], [], []
     for number in range(count):
         kind = kinds[number % len(kinds)]
         image, mask = draw_part(kind, rng)
         split = ("train", "val", "train", "test")[number // len(kinds) % 4]
-        samples.append(Sample(f"{kind}/{number}.png", "", int(kind != "good"), kind, number, split))
+        grade = 1.0 if "spot" in kind else 0.5 * (kind != "good")
+        sample = Sample(f"{kind}/{number}.png", "", int(kind != "good"), kind, number, split)
+        sample = replace(sample, group=number - number // (4 * len(kinds)) % 2 * 4 * len(kinds) if pairs else number)
+        samples.append(replace(sample, grade=grade if grades else None, area=float(mask.mean()) if masks else 0.0))
         images.append(image[..., None])
         drawn.append(mask)
     write_samples(folder / "samples.csv", samples)
@@ -85,11 +96,11 @@ def make_recipe(backbone: str = "test_resnet", **finetune: Any) -> Recipe:
 
 @pytest.fixture(scope="session")
 def make_case(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Case]:
-    """Call it with `kinds`, `count`, `masks`, `backbone`, `origin`, and any setting of finetune."""
+    """Call it with `kinds`, `count`, `masks`, `grades`, `pairs`, `backbone`, `origin`, and any setting of finetune."""
 
     def make(**settings: Any) -> Case:
         folder = tmp_path_factory.mktemp("case")
-        data = {name: settings.pop(name) for name in ("kinds", "count", "masks") if name in settings}
+        data = {name: settings.pop(name) for name in ("kinds", "count", "masks", "grades", "pairs") if name in settings}
         backbone = settings.pop("backbone", "test_resnet")
         origin = settings.pop("origin", "random initialisation")
         prepared = write_prepared(folder / "prepare", **data)

@@ -47,6 +47,7 @@ def predictions(detector: Detector, store: Store, split: str) -> tuple[np.ndarra
 
 SETTINGS = {
     "classification": {"steps": 80},
+    "regression": {"steps": 160},
     "segmentation": {"steps": 80, "options": {"decoder_width": 8}},
 }
 
@@ -89,7 +90,7 @@ def test_records_what_was_done(task: str, make_case: Make, tmp_path: Path) -> No
 
 
 def test_tells_the_defects_apart(make_case: Make, tmp_path: Path) -> None:
-    case = make_case(steps=100, options={"target": "defect", "loss": "focal"})
+    case = make_case(steps=100, options={"target": "defect", "losses": {"focal": 1}})
     detector = run(case, tmp_path)
     rows, found = predictions(detector, case.store, "test")
     assert detector.spec.classes == ["good", "scratch", "spot"]
@@ -252,7 +253,7 @@ def test_more_labels_asked_for_than_there_are(
         ({"task": "segmentaton"}, "did you mean 'segmentation'"),
         ({"options": {"smothing": 0.1}}, "did you mean 'smoothing'"),
         ({"options": {"class_weights": {"bad": 2}}}, "good, defective"),
-        ({"task": "segmentation", "options": {"dice": 0, "focal": 0}}, "both 0"),
+        ({"task": "segmentation", "options": {"losses": {"dice": 0}}}, "no loss has a weight above 0"),
         ({"task": "segmentation", "options": {"decoder_width": 12}}, "multiple of 8"),
     ],
 )

@@ -12,7 +12,7 @@ from ssl_defect.finetune.sampling import BalancedBatches
 
 
 def make(case, rows: np.ndarray, targets: np.ndarray, size: int = 8, **settings) -> BalancedBatches:
-    return BalancedBatches(case.store, rows, size, settings.pop("seed", 0), targets=targets, **settings)
+    return BalancedBatches(case.store, rows, size, settings.pop("seed", 0), strata=targets, targets=targets, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +67,38 @@ def test_batch_carries_target_and_mask(case) -> None:
     assert batch["mask"].shape == (8, 1, 32, 32)
     assert np.array_equal(batch["target"], case.store.labels[batch["index"]])
     assert np.array_equal(batch["mask"].flatten(1).any(1), batch["label"] == 1)
+
+
+@pytest.fixture(scope="module")
+def kinds() -> tuple[np.ndarray, np.ndarray]:
+    """40 good rows, 15 of one kind of defect, 4 of another, 1 of a third."""
+    return np.arange(60), np.repeat([0, 1, 2, 3, 0], [40, 15, 4, 1, 30])
+
+
+def test_half_good_and_every_kind_of_defect_equally_often(case, kinds) -> None:
+    batches = make(case, *kinds, size=12, half_good=True)
+    for step in range(20):
+        assert Counter(kinds[1][batches.rows_of(step)]) == {0: 6, 1: 2, 2: 2, 3: 2}
+
+
+def test_with_half_good_every_row_comes_once_before_any_comes_twice(case, kinds) -> None:
+    batches = make(case, *kinds, size=6, half_good=True)
+    drawn = np.concatenate([batches.rows_of(step) for step in range(60)])  # 180 good, 60 of each kind
+    counts = [Counter(drawn[kinds[1][drawn] == kind]) for kind in range(4)]
+    assert [len(count) for count in counts] == [40, 15, 4, 1]
+    assert {max(count.values()) - min(count.values()) for count in counts} == {0, 1}
+    assert max(counts[0].values()) == 5
+    assert set(counts[1].values()) == {4}
+
+
+def test_half_good_where_there_is_no_good_or_no_defect(case, kinds) -> None:
+    rows, targets = kinds
+    defects = make(case, rows[40:], targets, size=6, half_good=True)
+    assert Counter(targets[defects.rows_of(0)]) == {1: 2, 2: 2, 3: 2}
+    good = make(case, rows[:40], targets, size=6, half_good=True)
+    assert Counter(targets[good.rows_of(3)]) == {0: 6}
+
+
+def test_two_classes_half_good_are_balanced(case, rare) -> None:
+    balanced, halves = make(case, *rare), make(case, *rare, half_good=True)
+    assert all(np.array_equal(balanced.rows_of(step), halves.rows_of(step)) for step in range(9))

@@ -128,7 +128,7 @@ OPTIONAL = [
     (Fake(embeddings=False, sections={"evaluate": {"embeddings": False}}), "turned off in the recipe (evaluate.embedd"),
     (Fake(gradcam=0), "No Grad-CAM: evaluate left none."),
     (Fake(gradcam=0, sections={"evaluate": {"gradcam": 0}}), "No Grad-CAM: it is turned off in the recipe"),
-    (Fake(task="classification"), "No pixel metrics: a classification detector gives a score per image, no map."),
+    (Fake(task="classification"), "No pixel metrics: this detector gives a score per image, no map."),
     (Fake(masks=False), "No pixel metrics: the test images have no usable masks."),
     (Fake(method="none"), "No self-supervised pretraining: the encoder started from random weights."),
     (Fake(method="none"), "There was no pretraining to draw: the method is none"),

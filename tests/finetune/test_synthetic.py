@@ -1,0 +1,84 @@
+"""Synthetic defects on the good pictures of a labelled batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_defect.finetune.synthetic import Synthetic, add_defects
+
+
+def batch(count: int = 12, bright: float = 0.3) -> tuple[Tensor, Tensor]:
+    """Grey noise; every third picture has a labelled defect that is `bright` brighter."""
+    images = 0.4 + 0.02 * torch.rand(count, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(count, 1, 48, 48, dtype=torch.uint8)
+    for number in range(0, count, 3):
+        masks[number, 0, 10:14, 20 : 21 + number] = 1
+    return images + bright * masks, masks
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("copied", [0.0, 0.5, 1.0])
+def test_every_good_picture_gets_a_defect_and_no_other_changes(copied: float) -> None:
+    images, masks = batch()
+    before = images.clone(), masks.clone()
+    shown, drawn = add_defects(images, masks, Synthetic(share=1.0, copied=copied), seeded())
+    assert torch.equal(images, before[0])  # the batch itself is not touched
+    assert torch.equal(masks, before[1])
+    defective = (masks.flatten(1) > 0).any(1)
+    assert torch.equal(shown[defective], images[defective])
+    assert torch.equal(drawn[defective], masks[defective].float())
+    assert bool(drawn.flatten(1).any(1).all())
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert float(shown.min()) >= 0
+    assert float(shown.max()) <= 1
+
+
+def test_a_copy_changes_nothing_outside_its_mask_and_keeps_its_difference() -> None:
+    images, masks = batch()
+    shown, drawn = add_defects(images, masks, Synthetic(share=1.0, copied=1.0), seeded())
+    good = ~(masks.flatten(1) > 0).any(1)
+    outside = (drawn == 0) & good[:, None, None, None]
+    assert torch.equal(shown[outside], images[outside])
+    sizes = {int(mask.sum()) for mask in masks if mask.any()}
+    assert {int(mask.sum()) for mask in drawn[good]} <= sizes
+    middle = (shown - images)[(drawn == 1) & good[:, None, None, None]]
+    assert 0.15 < float(middle.mean()) < 0.31  # softened at its edge
+    assert float(middle.min()) > 0.05
+
+
+def test_without_a_labelled_defect_all_are_drawn() -> None:
+    images, masks = batch()
+    good = ~(masks.flatten(1) > 0).any(1)
+    _, drawn = add_defects(images[good], masks[good], Synthetic(share=1.0, copied=1.0), seeded())
+    assert bool(drawn.flatten(1).any(1).all())
+
+
+def test_the_share_is_kept_and_none_means_none() -> None:
+    images, masks = batch(300)
+    good = ~(masks.flatten(1) > 0).any(1)
+    _, drawn = add_defects(images, masks, Synthetic(share=0.4, copied=0.0), seeded())
+    assert drawn[good].flatten(1).any(1).float().mean().item() == pytest.approx(0.4, abs=0.08)
+    shown, drawn = add_defects(images, masks, Synthetic(), seeded())
+    assert torch.equal(shown, images)
+    assert torch.equal(drawn, masks.float())
+
+
+def test_the_same_generator_gives_the_same_defects() -> None:
+    one, two, other = (add_defects(*batch(), Synthetic(share=1.0), seeded(s))[0] for s in (3, 3, 4))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_a_defect_that_fills_the_picture_and_one_of_a_pixel_can_be_copied() -> None:
+    images, masks = batch(4)
+    masks[0], masks[3] = 1, 0
+    masks[3, 0, 0, 47] = 1
+    for seed in range(8):
+        shown, drawn = add_defects(images, masks, Synthetic(share=1.0, copied=1.0), seeded(seed))
+        assert bool(torch.isfinite(shown).all())
+        assert {int(mask.sum()) for mask in drawn[1:3]} <= {1, 48 * 48}
