@@ -108,9 +108,11 @@ def runs(options: argparse.Namespace) -> dict[str, tuple[Row, str, Recipe]]:
 def work(options: argparse.Namespace, wanted: dict[str, tuple[Row, str, Recipe]]) -> None:
     """All runs, `--jobs` at a time in processes of their own; a failed one is said and the others go on."""
     for name, (_, _, recipe) in wanted.items():  # one after the other, so that what they share is made once
-        pipeline.run(
-            recipe, options.out / name, "prepare", "prepare" if recipe.finetune.task == "classical" else "pretrain"
-        )
+        last = "prepare" if recipe.finetune.task == "classical" else "pretrain"
+        try:
+            pipeline.run(recipe, options.out / name, "prepare", last)
+        except UserError as error:
+            say(f"{name}: {error}")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def start(name: str) -> str:

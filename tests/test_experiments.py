@@ -128,3 +128,40 @@ def write_category(folder: Path) -> Path:
     for number in range(4):
         Image.fromarray(mask).save(folder / "ground_truth" / "bent" / f"{number:03}_mask.png")
     return folder
+
+
+@pytest.mark.slow
+def test_the_table_of_tasks_goes_on_past_a_failed_row(tmp_path: Path) -> None:
+    root = write_category(tmp_path / "screw")
+    every = ["data.source=mvtec", "data.test_share=0.4", "data.val_share=0.3", "finetune.eval_every=2"]
+    every += ["evaluate.bootstrap=100", "report.pictures=1", "data.copies=false"]
+    command = ["--root", f"magnetic_tile={root}", "--only", "regression", "--backbone", "test_resnet", "--size", "32"]
+    command += ["--steps", "2", "--out", str(tmp_path / "out"), "--jobs", "2"]
+    settings = [text for setting in every for text in ("--set", setting)]
+    shown = start("tasks.py", *command[:2], "--only", "classical, otsu", *command[4:], *settings).stdout
+    assert "| magnetic_tile | classical, otsu | - | pixel AP " in shown
+    failed = start("tasks.py", *command, "--set", f"data.root={root}", *settings).stdout  # screws have no grades
+    assert failed.count("| not finished |") == 2
+
+
+@pytest.mark.slow
+def test_label_efficiency_is_drawn_with_paired_differences(tmp_path: Path) -> None:
+    every = [f"data.root={tmp_path / 'parts'}", "data.options={good: 24, defective: 6, size: 32}", "data.image_size=32"]
+    every += ["model.backbone=test_resnet", "finetune.steps=2", "finetune.eval_every=2", "finetune.batch_size=4"]
+    every += ["evaluate.bootstrap=100"]
+    starts = ["--start", "none=pretrain.method=none", "--start", "simclr=pretrain.method=simclr pretrain.epochs=1"]
+    command = [str(SCRIPTS / "synthetic.yaml"), "--labels", "1,all", "--seeds", "1", "--out", str(tmp_path / "out")]
+    settings = [text for setting in [*every, "pretrain.batch_size=8"] for text in ("--set", setting)]
+    shown = start("label_efficiency.py", *command, *starts, *settings).stdout
+    values = read_json(tmp_path / "out" / "label_efficiency.json")["values"]
+    assert set(values) == {"none 1", "none all", "simclr 1", "simclr all"}
+    assert f"{values['none all']['pixel ap'][0]:.3f} (" in shown
+    assert (tmp_path / "out" / "label_efficiency.svg").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_the_loop_of_fine_tuning_is_measured() -> None:
+    small = ["--size", "32", "--batch", "4", "--rounds", "1", "--steps", "1", "--threads", "1"]
+    shown = start("benchmarks/finetuning.py", "--only", "classification", "--backbone", "test_resnet", *small).stdout
+    (row,) = json.loads(shown[shown.index("{") :])["rows"]
+    assert all(row[f"{term}_ms"] > 0 for term in ("bare", "views", "clipping", "loop"))

@@ -26,11 +26,13 @@ class _Logits(nn.Module):
 def defective_logit(logits: Tensor) -> Tensor:
     """What the map explains, from the logits of one image.
 
-    Of classes (K,): the log-odds of being defective. Of pixels (1, S, S): the mean logit where the image is
-    predicted defective, or the largest logit where it nowhere is.
+    Of classes (K,): the log-odds of being defective. Of pixels (1, S, S), or (K, S, S) turned into log-odds: the
+    mean logit where the image is predicted defective, or the largest logit where it nowhere is.
     """
-    if logits.ndim == 1:
-        return torch.logsumexp(logits[1:], 0) - logits[0]
+    if len(logits) > 1:
+        logits = torch.logsumexp(logits[1:], 0) - logits[0]
+    if logits.ndim == 0:
+        return logits
     inside = logits > 0
     return logits[inside].mean() if inside.any() else logits.max()
 
@@ -65,7 +67,8 @@ def gradcam(detector: Detector, x: Tensor) -> Array:
     finally:
         explainer.activations_and_grads.release()
         detector.zero_grad(set_to_none=True)
-    scaled: Array = np.clip(np.nan_to_num(cam), 0, 1).astype(np.float32)
+    # a pair passes through the encoder as two pictures, the references behind
+    scaled: Array = np.clip(np.nan_to_num(cam[: len(x)]), 0, 1).astype(np.float32)
     return scaled
 
 

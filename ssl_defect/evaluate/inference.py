@@ -20,6 +20,7 @@ from ssl_defect.evaluate.metrics import Array
 from ssl_defect.nets.classical.detector import ClassicalDetector
 from ssl_defect.nets.detector import Detector
 from ssl_defect.train.device import keep_freed_memory, lay_out, resolve_device, resolve_precision
+from ssl_defect.train.pairs import partner_rows
 
 BATCH = 32
 
@@ -58,12 +59,21 @@ class Runner:
         classical = isinstance(detector, ClassicalDetector)  # it has no encoder, and computes in its own precision
         self.precision = "float32" if classical else resolve_precision(compute, self.device, detector.encoder)
         self.detector = detector
+        self._partners: tuple[Store, Array] | None = None
         lay_out(detector).to(self.device).eval()
 
     def pictures(self, store: Store, rows: Array) -> Tensor:
-        """Rows of the store as float pictures (B, C, S, S) in [0, 1] on the device."""
-        images = torch.from_numpy(np.ascontiguousarray(store.images[rows])).to(self.device)
-        return images.permute(0, 3, 1, 2).float() / 255
+        """Rows of the store as float pictures (B, C, S, S) in [0, 1] on the device.
+
+        For a detector of pairs (B, 2C, S, S), the partner within the same group and split behind the picture.
+        """
+        images = store.images[rows]
+        if self.detector.spec.options.get("pair") == "group":
+            if self._partners is None or self._partners[0] is not store:
+                self._partners = store, partner_rows(store)
+            images = np.concatenate([images, store.images[self._partners[1][rows]]], axis=3)
+        pictures = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        return pictures.permute(0, 3, 1, 2).float() / 255
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -91,7 +101,7 @@ def run(runner: Runner, store: Store, rows: Array, place: Path, features_from: i
         pictures = runner.pictures(store, batch)
         began = time.perf_counter()
         with runner.inference():
-            found = {name: value.float().cpu().numpy() for name, value in runner.detector.predict(pictures).items()}
+            found = {name: _array(value) for name, value in runner.detector.predict(pictures).items()}
         seconds += time.perf_counter() - began
         _refuse_nan(found, store, batch)
         if start + len(batch) > features_from:
@@ -107,6 +117,12 @@ def run(runner: Runner, store: Store, rows: Array, place: Path, features_from: i
     scores = joined.pop("score", np.zeros(0)).astype(np.float64)
     features = joined.pop("features", np.zeros((0, 0)))
     return Predictions(rows, scores, joined.pop("probabilities", None), maps, features, seconds, joined)
+
+
+def _array(values: Tensor) -> Array:
+    """As float32, numbers of classes as they are: a byte a pixel."""
+    found: Array = (values.float() if values.is_floating_point() else values).cpu().numpy()
+    return found
 
 
 def _open(place: Path, count: int, example: Array) -> Array:

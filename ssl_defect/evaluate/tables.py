@@ -11,8 +11,10 @@ import numpy as np
 from ssl_defect.artifacts import atomic
 from ssl_defect.data.records import GOOD
 from ssl_defect.evaluate.embed import embed, spread_rows
+from ssl_defect.evaluate.inference import Predictions
 from ssl_defect.evaluate.metrics import Array
 from ssl_defect.evaluate.results import Results
+from ssl_defect.nets.heads import SEPARATOR
 
 DEFECTIVE = "defective"
 PREDICTIONS = (
@@ -48,10 +50,18 @@ def _prediction(results: Results, i: int, classes: list[str]) -> list[Any]:
         repr(score),
         DEFECTIVE if called else GOOD,
         int(called == (sample.label > 0)),
-        "" if found.probabilities is None else classes[int(found.probabilities[i].argmax())],
+        _predicted(found, i, classes),
         true,
         predicted,
     ]
+
+
+def _predicted(found: Predictions, i: int, classes: list[str]) -> str:
+    """The likeliest class; of labels all from one half upwards, or good; empty where the detector tells none apart."""
+    if "labels" in found.others:
+        labels = [name for name, p in zip(classes[1:], found.others["labels"][i], strict=True) if p >= 0.5]
+        return SEPARATOR.join(labels) or GOOD
+    return "" if found.probabilities is None else classes[int(found.probabilities[i].argmax())]
 
 
 def write_maps(path: Path, results: Results) -> None:

@@ -59,7 +59,7 @@ class Teacher:
         if size != own:
             pictures = F.interpolate(pictures, size=(own, own), mode="bilinear", antialias=True)
         outputs: dict[str, Tensor] = self.detector(pictures)
-        found = outputs["logits"] if "logits" in outputs else outputs["value"]
+        found = outputs["value"] if "value" in outputs else outputs["logits"]
         if found.ndim == 4 and found.shape[-1] != size:
             found = F.interpolate(found, size=(size, size), mode="bilinear")
         return found
@@ -67,7 +67,7 @@ class Teacher:
     def add(self, logs: dict[str, Tensor], pictures: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The task's losses with the distance from the teacher added to "loss" and shown as "distillation"."""
         taught = self.says(pictures)
-        if "logits" not in outputs:
+        if "value" in outputs:
             distance = F.mse_loss(outputs["value"].float(), taught.float())
         else:
             labels = self.detector.spec.options.get("target") == "labels"

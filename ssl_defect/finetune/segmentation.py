@@ -16,17 +16,17 @@ from ssl_defect.console import say
 from ssl_defect.data.records import GOOD
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
+from ssl_defect.finetune.distillation import softened
 from ssl_defect.finetune.losses import LossSettings, check_losses, weighted_sum
 from ssl_defect.finetune.pairs import TrunkOptions, keep_golden, partners, pictures
+from ssl_defect.finetune.pixel_ap import BINS, average_precision, histogram
+from ssl_defect.finetune.synthetic import Synthetic, add_defects
 from ssl_defect.finetune.task import Batch, Task, Validation, class_numbers, used
 from ssl_defect.finetune.views import show
 from ssl_defect.nets.detector import Detector
 from ssl_defect.nets.losses import IGNORED
 from ssl_defect.nets.mask_losses import CLASS_MASK_LOSSES, MASK_LOSSES
 from ssl_defect.train.batches import Extras
-
-BINS = 4096  # of the logits' histogram
-REACH = 16.0  # logits beyond +-16 count as 16: probabilities of 1e-7
 
 
 class Options(TrunkOptions):
@@ -56,6 +56,16 @@ class Options(TrunkOptions):
     deep_supervision: float = Field(
         0.0, ge=0, le=10, description="Weight of the same losses on the decoder's coarser levels; 0 adds none."
     )
+    self_distillation: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Weight of the distance of the coarser levels from the final map, which is their teacher; needs "
+        "`deep_supervision`.",
+    )
+    synthetic: Synthetic = Field(
+        default_factory=Synthetic, description="Synthetic defects on good pictures, with exact masks; binary only."
+    )
     score_share: float = Field(
         0.0005, gt=0, le=1, description="Share of the most suspicious pixels whose mean is the image's score."
     )
@@ -63,6 +73,10 @@ class Options(TrunkOptions):
     @model_validator(mode="after")
     def _losses_fit(self) -> Options:
         check_losses(self.losses, self.table, "finetune.options.losses")
+        if self.self_distillation and not self.deep_supervision:
+            raise ValueError("self_distillation needs deep_supervision above 0, which makes the levels that it teaches")
+        if self.synthetic.share and self.target == "defect":
+            raise ValueError("synthetic defects are of no class; set target to binary, or synthetic.share to 0")
         return self
 
     @property
@@ -77,12 +91,16 @@ class Segmentation(Task):
     def __init__(self, detector: Detector, options: Options, store: Store) -> None:
         super().__init__(detector, options, store)
         self.options = options
+        val = store.rows("val")
+        drawn = store.masks is not None and any(bool(store.masks[row].any()) for row in val)
+        self.blind = options.synthetic.share > 0 and not drawn
         keep_golden(detector, store)
 
     @property
     def losses(self) -> dict[str, float]:
-        """Weight of each loss, and of their mean over the decoder's coarser levels as "deep"."""
-        return used({**self.options.losses, "deep": self.options.deep_supervision})
+        """Weight of each loss, of their mean over the coarser levels as "deep", and of these levels' as "self"."""
+        options = self.options
+        return used({**options.losses, "deep": options.deep_supervision, "self": options.self_distillation})
 
     @staticmethod
     def classes(store: Store, options: Options) -> list[str]:  # type: ignore[override]
@@ -117,10 +135,12 @@ class Segmentation(Task):
                 "finetune: segmentation needs masks and this set has none; set finetune.task to classification"
             )
         drawn = np.array([bool(masks[row].any()) for row in rows], dtype=bool)
-        if not drawn.any():
+        if not drawn.any() and options.synthetic.share and (store.labels[rows] == 0).any():
+            say("finetune: no labelled defect: the detector learns from synthetic ones alone")
+        elif not drawn.any():
             raise UserError(
                 f"finetune: none of the {len(rows)} labelled training images has a mask with a defect in it; add some, "
-                "raise finetune.labels_per_class, or set data.protocol to supervised"
+                "raise finetune.labels_per_class, or train with synthetic ones by finetune.options.synthetic.share"
             )
         kept = drawn | (store.labels[rows] == 0)
         if not kept.all():
@@ -132,10 +152,12 @@ class Segmentation(Task):
         return np.asarray(rows[kept], dtype=np.int64)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """-> "loss", by name each loss unweighted, and "deep", the sum's mean over the coarser levels."""
+        """-> "loss", by name each loss unweighted, "deep", the sum's mean over the coarser levels, and "self"."""
         draw: torch.Generator = batch["generator"]  # type: ignore[assignment]
         images, masks = show(pictures(batch), batch["mask"], self.views, draw)
         assert masks is not None
+        if self.options.synthetic.share:
+            images, masks = blemished(images, batch["image"].shape[1], masks, self.options.synthetic, draw)
         outputs, target = self.detector(images), self._target(batch, masks)
         logs = self._losses(outputs["logits"], target)
         levels = [value for name, value in outputs.items() if name.startswith("level")]
@@ -143,6 +165,9 @@ class Segmentation(Task):
             parts = [self._losses(level, shrink(target, level.shape[-2:]))["loss"] for level in levels]
             deep = torch.stack(parts).mean()
             logs |= {"loss": logs["loss"] + self.options.deep_supervision * deep, "deep": deep.detach()}
+        if self.options.self_distillation:
+            own = torch.stack([softened(level, smaller(outputs["logits"], level), 1.0) for level in levels]).mean()
+            logs |= {"loss": logs["loss"] + self.options.self_distillation * own, "self": own.detach()}
         return self.taught(logs, images, outputs)
 
     def validation(self, batches: Iterable[Batch]) -> Validation:
@@ -150,17 +175,23 @@ class Segmentation(Task):
 
         It looks at every threshold, so it does not jump with one of them as Dice at its best threshold does, or as
         IoU of the likeliest class, and unlike the AUROC it is not flattered by the many pixels that are easily seen
-        to be good.
+        to be good. Without a labelled defect to look at, synthetic ones on the good images stand for them, always
+        the same.
         """
         classes = len(self.detector.spec.classes) - 1
-        counts, losses, images = np.zeros((classes, 2, BINS), dtype=np.int64), 0.0, 0
+        counts, losses, seen = np.zeros((classes, 2, BINS), dtype=np.int64), 0.0, 0
+        draw = torch.Generator(next(self.detector.parameters()).device).manual_seed(0)
         for batch in batches:
-            logits = self.detector(pictures(batch).float() / 255)["logits"].float()
-            target = self._target(batch, batch["mask"].float())
+            images, masks = pictures(batch).float() / 255, batch["mask"].float()
+            if self.blind:
+                half = self.options.synthetic.model_copy(update={"share": 0.5})
+                images, masks = blemished(images, batch["image"].shape[1], masks, half, draw)
+            logits = self.detector(images)["logits"].float()
+            target = self._target(batch, masks)
             losses += self._losses(logits, target)["loss"].item() * len(logits)
-            images += len(logits)
+            seen += len(logits)
             counts += self._histograms(logits, target)
-        loss = losses / images
+        loss = losses / seen
         values = [value for value in map(average_precision, counts) if value is not None]
         if not values:
             return Validation("-loss", -loss, loss)
@@ -190,36 +221,24 @@ class Segmentation(Task):
         return np.stack([histogram(o[known], target[known] == k + 1) for k, o in enumerate(odds)])
 
 
+def blemished(
+    images: Tensor, channels: int, masks: Tensor, settings: Synthetic, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Pictures (B, C, S, S), or with partners behind (B, 2C, S, S), with synthetic defects on the pictures alone."""
+    own, masks = add_defects(images[:, :channels], masks, settings, draw)
+    return torch.cat([own, images[:, channels:]], dim=1), masks
+
+
+def smaller(logits: Tensor, level: Tensor) -> Tensor:
+    """What the final map (B, K, S, S) teaches a level (B, K, h, w): its mean in each cell, without gradient."""
+    return F.adaptive_avg_pool2d(logits.detach(), (level.shape[-2], level.shape[-1]))
+
+
 def shrink(target: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Masks (B, 1, S, S), or class numbers (B, S, S), at a coarser size: a cell is defective if any pixel in it is."""
     planes = target if target.ndim == 4 else target[:, None].float()
     coarse = F.adaptive_max_pool2d(planes, list(size))
     return coarse if target.ndim == 4 else coarse[:, 0].to(target.dtype)
-
-
-def histogram(logits: Tensor, masks: Tensor) -> NDArray[np.int64]:
-    """(2, BINS) counts of good and of defective pixels by logit, low to high: memory stays flat over any set.
-
-    Args:
-        logits: any shape.
-        masks: the same shape, 0 or 1.
-    """
-    bins = ((logits + REACH) * (BINS / (2 * REACH))).clamp(0, BINS - 1).long()
-    counts = torch.bincount((bins + BINS * masks.long()).flatten(), minlength=2 * BINS)
-    return np.asarray(counts.reshape(2, BINS).cpu().numpy(), dtype=np.int64)
-
-
-def average_precision(counts: NDArray[np.int64]) -> float | None:
-    """Average precision `sum (R_n - R_(n-1)) P_n` over falling thresholds; None where no pixel is defective.
-
-    Args:
-        counts: (2, bins) of `histogram`.
-    """
-    false, true = np.cumsum(counts[:, ::-1], axis=1)
-    if true[-1] == 0:
-        return None
-    precision = true / np.maximum(true + false, 1)
-    return float(np.sum(np.diff(true, prepend=0) * precision) / true[-1])
 
 
 TASK = Segmentation

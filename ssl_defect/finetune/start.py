@@ -58,7 +58,8 @@ def _difference(name: str, value: Tensor, stored: dict[str, Tensor]) -> str:
     if isinstance(width := stored.get("last.0.weight"), Tensor) and name in stored:
         return f"it was made {len(width)} wide; set finetune.options.decoder_width={len(width)} to start from it"
     shape = list(stored[name].shape) if name in stored else "missing"
-    return f"{name} is {shape}, here {list(value.shape)}; pretrain again"
+    made = "it was made for another decoder or target, or by an earlier version"
+    return f"{made}: {name} is {shape}, here {list(value.shape)}"
 
 
 def freeze(detector: Detector, settings: FinetuneSettings, trained: bool) -> None:

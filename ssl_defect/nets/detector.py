@@ -73,24 +73,28 @@ class Detector(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures (B, C, S, S) in [0, 1] -> "logits": (B, K) for classification, (B, 1, S, S) for segmentation."""
+        """Pictures (B, C, S, S) in [0, 1], or pairs (B, 2C, S, S) -> outputs of the head, among them "logits".
+
+        The logits are (B, K) of images, or (B, 1, S, S) and (B, K, S, S) of pixels; class 0 is good.
+        """
         outputs: dict[str, Tensor] = self.head(self.encoder, x)
         return outputs
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures (B, C, S, S) in [0, 1] -> float32 predictions in [0, 1]; call it in eval mode.
+        """Pictures (B, C, S, S) in [0, 1], or pairs (B, 2C, S, S) -> predictions; call it in eval mode.
 
         Returns:
-            "score" (B,), higher is more defective; classification adds "probabilities" (B, K), segmentation
-            adds "map" (B, S, S).
+            "score" (B,), higher is more defective; classification adds "probabilities" (B, K) or "labels" (B, K - 1),
+            regression "value" (B,), segmentation "map" (B, S, S), all float32 in [0, 1]; of classes also "class_map"
+            uint8 (B, S, S).
         """
         return self.head.predict(self(x))
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """Pictures (B, C, S, S) in [0, 1] -> pooled features of the encoder (B, width)."""
-        features: Tensor = self.encoder(x)
+        """Pictures (B, C, S, S) in [0, 1] -> pooled features of the encoder (B, width); of a pair without reference."""
+        features: Tensor = self.encoder(x[:, : self.spec.channels])
         return features
 
 

@@ -12,7 +12,8 @@ from sklearn.metrics import average_precision_score, jaccard_score, roc_auc_scor
 from torch.nn import functional as F
 from trying import RATES, build, learn
 
-from ssl_defect.finetune.segmentation import average_precision, shrink
+from ssl_defect.finetune.pixel_ap import average_precision
+from ssl_defect.finetune.segmentation import shrink
 from ssl_defect.nets.decoders import DECODERS
 
 Make = Callable[..., "Case"]  # noqa: F821 - see conftest

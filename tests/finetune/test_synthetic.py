@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from trying import build, learn, rewrite, usable
 
+from ssl_defect.config import validate
+from ssl_defect.errors import UserError
+from ssl_defect.finetune.segmentation import Options, blemished, smaller
 from ssl_defect.finetune.synthetic import Synthetic, add_defects
+from ssl_defect.train.batches import Batches
 
 
 def batch(count: int = 12, bright: float = 0.3) -> tuple[Tensor, Tensor]:
@@ -82,3 +93,68 @@ def test_a_defect_that_fills_the_picture_and_one_of_a_pixel_can_be_copied() -> N
         shown, drawn = add_defects(images, masks, Synthetic(share=1.0, copied=1.0), seeded(seed))
         assert bool(torch.isfinite(shown).all())
         assert {int(mask.sum()) for mask in drawn[1:3]} <= {1, 48 * 48}
+
+
+SEGMENT = {"task": "segmentation", "steps": 40, "eval_every": 20, "learning_rate": 1e-2}
+
+
+def test_a_detector_without_one_labelled_defect(make_case: Callable, tmp_path: Path) -> None:
+    options = {"decoder_width": 8, "synthetic": {"share": 0.5, "kinds": ["blob", "patch"]}}
+    case = make_case(kinds=("good", "spot"), options=options, **SEGMENT)
+    rewrite(case, lambda _, sample: replace(sample, split="test") if sample.label else sample)
+    rows, found = learn(case, tmp_path)
+    assert roc_auc_score(case.store.labels[rows], found["score"]) > 0.8
+    inside = case.store.masks[rows] > 0
+    assert found["map"][inside].mean() > 2 * found["map"][~inside].mean()
+    history = (tmp_path / "history.csv").read_text().splitlines()
+    assert (
+        "pixel AP" in (tmp_path / "finetune.json").read_text()
+    )  # on synthetic defects: the good ones alone say nothing
+    assert len(history) == 3
+
+
+def test_without_synthetic_defects_it_is_refused(make_case: Callable) -> None:
+    case = make_case(kinds=("good", "spot"), **SEGMENT)
+    rewrite(case, lambda _, sample: replace(sample, split="test") if sample.label else sample)
+    with pytest.raises(UserError, match=r"finetune\.options\.synthetic\.share"):
+        usable(case)
+
+
+def test_partners_get_no_defects() -> None:
+    images = torch.cat([batch()[0], torch.full((12, 1, 48, 48), 0.5)], dim=1)
+    shown, masks = blemished(images, 1, batch()[1], Synthetic(share=1.0), seeded())
+    assert torch.equal(shown[:, 1:], images[:, 1:])
+    assert not torch.equal(shown[:, :1], images[:, :1])
+    assert bool(masks.flatten(1).any(1).all())
+
+
+def test_the_final_map_teaches_the_coarser_levels(make_case: Callable) -> None:
+    weights = {"deep_supervision": 0.5, "self_distillation": 2.0, "decoder_width": 8}
+    case = make_case(task="segmentation", options=weights)
+    own = Batches(case.store, np.arange(12), 12, 0, masks=True, targets=case.store.labels)
+    logs = build(case)(own.gather(np.arange(12)) | {"generator": seeded()}, 0.0)
+    plain = logs["dice"] + 20 * logs["focal"] + 0.5 * logs["deep"]
+    assert logs["loss"].item() == pytest.approx((plain + 2 * logs["self"]).item(), rel=1e-5)
+    assert logs["self"] > 0
+    level = torch.zeros(2, 1, 4, 4)
+    logits = torch.arange(128.0).reshape(2, 1, 8, 8).requires_grad_(True)
+    taught = smaller(logits, level)
+    assert not taught.requires_grad
+    assert taught[0, 0, 0, 0] == pytest.approx((0 + 1 + 8 + 9) / 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"self_distillation": 1.0}, "needs deep_supervision"),
+        (
+            {"target": "defect", "losses": {"dice": 1.0}, "synthetic": {"share": 0.5}},
+            "synthetic defects are of no class",
+        ),
+        ({"synthetic": {"share": 1.5}}, "less than or equal to 1"),
+        ({"synthetic": {"kinds": ["hole"]}}, "blob"),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        validate(Options, options, "here", "finetune.options")

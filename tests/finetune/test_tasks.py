@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ssl_defect.config import Settings, validate
 from ssl_defect.finetune import TASKS
 from ssl_defect.finetune.classification import mean_auroc
-from ssl_defect.finetune.segmentation import average_precision, histogram
+from ssl_defect.finetune.pixel_ap import average_precision, histogram
 from ssl_defect.finetune.stage import find_task, is_trained, make_spec
 from ssl_defect.finetune.start import build_detector
 from ssl_defect.finetune.task import Task, Validation

@@ -17,7 +17,7 @@ from ssl_defect.nets.decoders import SimplePyramid
 FINEST = 4  # pixels; finer maps cost much and say little of a box
 GROUPS = 8
 SCALES = (1.0, 2.0, 4.0)  # sides of the anchors in strides
-RATIOS = (0.5, 1.0, 2.0)  # height by width of the anchors
+RATIOS = (0.25, 1.0, 4.0)  # height by width of the anchors; scratches and cracks are long
 
 group_norm = partial(nn.GroupNorm, GROUPS)
 
