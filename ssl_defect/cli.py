@@ -140,6 +140,14 @@ def methods() -> None:
 
 
 @app.command()
+def tasks() -> None:
+    """The tasks of fine-tuning, a line each."""
+    from ssl_defect.finetune import CLASSICAL, TASKS
+
+    _list(TASKS | CLASSICAL)
+
+
+@app.command()
 def datasets() -> None:
     """The layouts of raw folders that can be read, a line each."""
     from ssl_defect.data.sources import SOURCES

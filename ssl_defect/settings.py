@@ -101,7 +101,7 @@ class PretrainSettings(Settings):
 class FinetuneSettings(Settings):
     """finetune: encoder and labels to a detector."""
 
-    task: str = Field("classification", description="classification, segmentation, detection, instance, regression or classical; docs/finetuning.md.")
+    task: str = Field("classification", description="`ssl-defect tasks` lists the names.")
     labels_per_class: int | None = Field(
         None, ge=1, description="Labelled training images per class; all where left out. Budgets are nested."
     )
