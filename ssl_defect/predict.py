@@ -24,11 +24,12 @@ from ssl_defect.data.sources.listing import images_in
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.gradcam import gradcam
 from ssl_defect.evaluate.inference import Runner
+from ssl_defect.findings import finding
 from ssl_defect.nets.classical.detector import ClassicalDetector
 from ssl_defect.nets.detector import Spec, load_detector
 from ssl_defect.overlays import Map, overlay_names, save_overlay
 
-COLUMNS = ("image", "score", "verdict", "area", "overlay", "note")
+COLUMNS = ("image", "score", "verdict", "found", "area", "overlay", "note")
 BATCH = 32
 
 
@@ -58,7 +59,8 @@ class Picture(NamedTuple):
 def predict(run: Path, images: Sequence[Path], out: Path, device: str = "auto") -> list[dict[str, Any]]:
     """Judge pictures; write `predictions.csv` and `overlays/<name>.png`, at the pictures' own resolution, into `out`.
 
-    A row has image, score in [0, 1], verdict (good, defective or error), area (share of the pixels found defective;
+    A row has image, score in [0, 1], verdict (good, defective or error), found (class,
+    labels, value or boxes: `findings`), area (share of the pixels found defective;
     empty without a map), overlay (relative to `out`) and note. Pictures with the same name get numbered overlays.
 
     Args:
@@ -161,8 +163,8 @@ def _judged(
     place = iter(names)
     for batch in batches:
         squares = [picture.square for picture in batch if picture.square is not None]
-        scores, maps, drawn = _detect(loaded, np.stack(squares)) if squares else (np.zeros(0), [], False)
-        found = iter(zip(scores.tolist(), maps, strict=True))
+        outputs, maps, drawn = _detect(loaded, np.stack(squares)) if squares else ({}, [], False)
+        turn = iter(range(len(squares)))
         waiting = []
         for picture in batch:
             name = f"overlays/{next(place)}"
@@ -170,13 +172,16 @@ def _judged(
                 row = dict.fromkeys(COLUMNS, "") | {"image": str(picture.path), "verdict": "error"}
                 yield row | {"note": picture.note}
                 continue
-            score, heat = next(found)
+            number = next(turn)
+            score, heat = float(outputs["score"][number]), maps[number]
+            mine = {name: values[number] for name, values in outputs.items()}
             mask = heat >= loaded.pixel if drawn else None
             waiting.append(pool.submit(save_overlay, out / name, picture.pixels, heat, mask))
             yield {
                 "image": str(picture.path),
                 "score": score,
                 "verdict": "defective" if score >= loaded.score else "good",
+                "found": finding(loaded.spec, mine, loaded.score, *picture.pixels.shape[1::-1]),
                 "area": "" if mask is None else float(mask.mean()),
                 "overlay": name,
                 "note": picture.note,
@@ -185,21 +190,21 @@ def _judged(
             future.result()
 
 
-def _detect(loaded: Loaded, squares: Pixels) -> tuple[NDArray[np.float32], list[Map], bool]:
-    """Scores (B,), a map (S, S) in [0, 1] each, and whether it is the detector's own: else it is Grad-CAM.
+def _detect(loaded: Loaded, squares: Pixels) -> tuple[dict[str, NDArray[Any]], list[Map], bool]:
+    """Outputs (B, ...), a map (S, S) in [0, 1] each, and whether it is the detector's own: else it is Grad-CAM.
 
     A classical detector without maps has none of both: its maps are empty.
     """
     runner = loaded.runner
     x = torch.from_numpy(squares).to(runner.device).permute(0, 3, 1, 2).float() / 255
     with runner.inference():
-        found = runner.detector.predict(x)
-    scores: NDArray[np.float32] = found["score"].float().cpu().numpy()
-    if "map" in found:
-        return scores, list(found["map"].float().cpu().numpy()), True
+        found = {name: value.float().cpu().numpy() for name, value in runner.detector.predict(x).items()}
+    maps = found.pop("map", None)
+    if maps is not None:
+        return found, list(maps), True
     if isinstance(runner.detector, ClassicalDetector):
-        return scores, list(np.zeros(squares.shape[:3], np.float32)), False
-    return scores, list(gradcam(runner.detector, x)), False
+        return found, list(np.zeros(squares.shape[:3], np.float32)), False
+    return found, list(gradcam(runner.detector, x)), False
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

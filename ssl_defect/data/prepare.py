@@ -23,8 +23,8 @@ from ssl_defect.data.cache import THUMBNAILS, Cached, cache_images
 from ssl_defect.data.copies import find_copies
 from ssl_defect.data.records import Sample, write_samples
 from ssl_defect.data.roots import scan_source
-from ssl_defect.data.splits import split_samples
 from ssl_defect.data.shortcuts import shortcuts
+from ssl_defect.data.splits import split_samples
 from ssl_defect.data.store import AUDIT, IMAGES, SAMPLES
 from ssl_defect.errors import UserError
 
