@@ -216,3 +216,23 @@ def test_light_that_gives_the_defects_away_is_said(make_page: Make) -> None:
     assert "The brightness of the whole picture alone tells the defective test images" in text
     assert "AUROC 0.970, defective ones have less of it" in text
     assert "The contrast of the whole picture" not in text
+
+
+def test_the_metrics_of_one_task_are_shown_with_their_classes(tmp_path: Path) -> None:
+    block = {
+        "title": "Boxes of defects",
+        "names": {"AP50": "AP at an overlap of 0.50"},
+        "metrics": {"AP50": {"value": 0.51234, "low": 0.4, "high": 0.6}},
+        "classes": {NASTY_CLASS: {"AP50": {"value": 0.25, "low": None, "high": None}}},
+        "note": "As COCO measures.",
+    }
+    recipe, path = build(tmp_path, Fake()), tmp_path / "evaluate" / "metrics.json"
+    path.write_text(json.dumps(metrics_of(tmp_path) | {"task": block}), encoding="utf-8")
+    report(recipe, tmp_path, tmp_path / "report")
+    page = Page((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    assert "Boxes of defects As COCO measures." in page.text
+    assert "AP at an overlap of 0.500.512 0.400 to 0.600" in page.text
+    assert NASTY_CLASS in page.text
+    figures = {place: float(exact) for place, exact, _ in page.figures if place.startswith("task.")}
+    assert figures["task.metrics.AP50.value"] == 0.51234
+    assert figures[f"task.classes.{NASTY_CLASS}.AP50.value"] == 0.25
