@@ -5,6 +5,7 @@ Other scripts of this folder import it: `from probing import features, knn_auroc
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,14 @@ STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of which the linear probe takes th
 FOLDS = 3
 
 
-def features(encoder_file: Path | None, recipe: Recipe, prepared: Path, seed: int, threads: int) -> np.ndarray:
+def features(
+    encoder_file: Path | None,
+    recipe: Recipe,
+    prepared: Path,
+    seed: int,
+    threads: int,
+    images: np.ndarray | None = None,
+) -> np.ndarray:
     """Pooled features (N, width) of all pictures of a prepared set, in evaluation mode, float32.
 
     Args:
@@ -37,8 +45,10 @@ def features(encoder_file: Path | None, recipe: Recipe, prepared: Path, seed: in
         prepared: a finished prepare folder.
         seed: of the untrained weights.
         threads: CPU threads.
+        images: uint8 (N, S, S, C) to be seen in place of the prepared ones.
     """
     store = open_store(Path(prepared))
+    store = store if images is None else replace(store, images=images)
     torch.manual_seed(seed)
     encoder = build_encoder(recipe.model.backbone, store.images.shape[1])
     if encoder_file is None:
