@@ -38,12 +38,24 @@ def finding(spec: Spec, outputs: Outputs, threshold: float, width: int, height: 
     return ""
 
 
+def box_edges(spec: Spec, outputs: Outputs, threshold: float) -> NDArray[np.float64] | None:
+    """The boxes (n, 4) that are told, as shares of the picture in [0, 1], the best first; None for other tasks."""
+    if "boxes" not in outputs:
+        return None
+    edges: NDArray[np.float64] = outputs["boxes"][_told(outputs, threshold)].astype(np.float64) / spec.image_size
+    return edges
+
+
+def _told(outputs: Outputs, threshold: float) -> NDArray[np.int64]:
+    scores = outputs["box_scores"]
+    order = np.argsort(-scores, kind="stable")
+    return order[(scores[order] >= threshold) & (scores[order] > 0)]
+
+
 def _boxes(spec: Spec, outputs: Outputs, threshold: float, width: int, height: int) -> str:
-    scale = np.array([width, height, width, height]) / spec.image_size
-    told = [i for i in np.argsort(-outputs["box_scores"], kind="stable") if outputs["box_scores"][i] >= threshold]
-    rows = [(outputs["boxes"][i] * scale, int(outputs["box_classes"][i]), outputs["box_scores"][i]) for i in told]
-    return "; ".join(
-        " ".join([*(f"{edge:.1f}" for edge in box), spec.classes[number], f"{score:.3f}"])
-        for box, number, score in rows
-        if score > 0
-    )
+    edges = box_edges(spec, outputs, threshold)
+    assert edges is not None
+    told = _told(outputs, threshold)
+    names = [spec.classes[int(number)] for number in outputs["box_classes"][told]]
+    rows = zip(edges * [width, height, width, height], names, outputs["box_scores"][told], strict=True)
+    return "; ".join(" ".join([*(f"{edge:.1f}" for edge in box), name, f"{score:.3f}"]) for box, name, score in rows)

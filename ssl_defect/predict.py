@@ -24,7 +24,7 @@ from ssl_defect.data.sources.listing import images_in
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.gradcam import gradcam
 from ssl_defect.evaluate.inference import Runner
-from ssl_defect.findings import finding
+from ssl_defect.findings import box_edges, finding
 from ssl_defect.nets.classical.detector import ClassicalDetector
 from ssl_defect.nets.detector import Spec, load_detector
 from ssl_defect.overlays import Map, overlay_names, save_overlay
@@ -176,7 +176,8 @@ def _judged(
             score, heat = float(outputs["score"][number]), maps[number]
             mine = {name: values[number] for name, values in outputs.items()}
             mask = heat >= loaded.pixel if drawn else None
-            waiting.append(pool.submit(save_overlay, out / name, picture.pixels, heat, mask))
+            boxes = box_edges(loaded.spec, mine, loaded.score)
+            waiting.append(pool.submit(save_overlay, out / name, picture.pixels, heat, mask, boxes))
             yield {
                 "image": str(picture.path),
                 "score": score,

@@ -8,16 +8,18 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn import functional as F
 
 from ssl_defect.console import say
 from ssl_defect.data.augment import Geometry
-from ssl_defect.data.boxes import BoxTable, box_names, move_boxes, read_boxes
+from ssl_defect.data.boxes import NONE, BoxTable, box_names, move_boxes, parts_of, read_boxes
 from ssl_defect.data.records import GOOD
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.finetune.box_views import show_with_geometry
+from ssl_defect.finetune.synthetic import Synthetic, add_drawn, refuse_classes
 from ssl_defect.finetune.task import Batch, Task, Validation
 from ssl_defect.finetune.views import Views
 from ssl_defect.nets.detection.head import DetectionHead
@@ -47,6 +49,14 @@ class BoxOptions(Views):
     losses: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="Weights of the architecture's losses by name, at least 0."
     )
+    synthetic: Synthetic = Field(
+        default_factory=Synthetic, description="Drawn defects on good pictures, with exact boxes; binary only."
+    )
+
+    @model_validator(mode="after")
+    def _no_classes(self) -> BoxOptions:
+        refuse_classes(self.synthetic, self.target)
+        return self
 
 
 def check_losses(given: dict[str, float], known: dict[str, float], architecture: str) -> None:
@@ -119,7 +129,9 @@ class BoxTask(Task):
             UserError: no image has a box.
         """
         there = cls.table(store, options).counts[rows] > 0
-        if not there.any():
+        if not there.any() and options.synthetic.share and (store.labels[rows] == 0).any():
+            say("finetune: no labelled defect: the detector learns from synthetic ones alone")
+        elif not there.any():
             what = "an annotated box or a mask with a defect in it" if cls.annotated else "a mask with a defect in it"
             raise UserError(
                 f"finetune: none of the {len(rows)} labelled training images has {what}; add some, "
@@ -135,6 +147,9 @@ class BoxTask(Task):
         draw: torch.Generator = batch["generator"]  # type: ignore[assignment]
         images, geometry = show_with_geometry(batch["image"], self.views, draw)
         images, boxes, classes, parts = self.view(images, geometry, batch, progress)
+        if self.options.synthetic.share:
+            images, masks = add_drawn(images, (classes >= 0).any(dim=1), self.options.synthetic, draw)
+            boxes, classes, parts = with_parts(boxes, classes, parts, masks)
         losses = self.head.losses(self.detector.encoder, images, boxes, classes, parts)
         return {"loss": self._sum(losses), **{name: loss.detach() for name, loss in losses.items()}}
 
@@ -171,6 +186,26 @@ class BoxTask(Task):
     def _sum(self, losses: dict[str, Tensor]) -> Tensor:
         weights = self.losses
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+
+def with_parts(
+    boxes: Tensor, classes: Tensor, parts: Tensor | None, masks: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Boxes (B, M, 4), classes (B, M) and parts of pictures of which some got defects (masks (B, 1, S, S)).
+
+    M grows where a picture has more new defects than there were places.
+    """
+    new = {i: parts_of(masks[i, 0].cpu().numpy()) for i in masks.flatten(1).any(dim=1).nonzero()[:, 0].tolist()}
+    more = max([0, *(len(edges) for _, edges in new.values())]) - boxes.shape[1]
+    boxes = F.pad(boxes, (0, 0, 0, max(more, 0)))
+    classes = F.pad(classes, (0, max(more, 0)), value=NONE)
+    parts = None if parts is None else parts.clone()
+    for place, (numbers, edges) in new.items():
+        boxes[place, : len(edges)] = torch.from_numpy(edges).to(boxes)
+        classes[place, : len(edges)] = 1
+        if parts is not None:
+            parts[place, 0] = torch.from_numpy(numbers).to(parts)
+    return boxes, classes, parts
 
 
 def mean_precision(pictures: list[Picture]) -> float | None:

@@ -20,6 +20,7 @@ from ssl_defect.errors import UserError, nearest
 from ssl_defect.finetune.losses import CLASS_LOSSES, LABEL_LOSSES, LossSettings, check_losses, weighted_sum
 from ssl_defect.finetune.mixing import mix
 from ssl_defect.finetune.pairs import TrunkOptions, keep_golden, partners, pictures
+from ssl_defect.finetune.synthetic import Synthetic, add_drawn, refuse_classes
 from ssl_defect.finetune.task import Batch, Task, Validation, class_numbers, used
 from ssl_defect.finetune.views import show
 from ssl_defect.nets.detector import Detector
@@ -48,6 +49,9 @@ class Options(TrunkOptions):
     dropout: float = Field(0.1, ge=0, lt=1, description="Share of the pooled features dropped in training.")
     mixup: float = Field(0.0, ge=0, le=10, description="Mixup by shares drawn from Beta(x, x); 0 mixes nothing.")
     cutmix: float = Field(0.0, ge=0, le=10, description="CutMix by areas drawn from Beta(x, x); 0 pastes nothing.")
+    synthetic: Synthetic = Field(
+        default_factory=Synthetic, description="Drawn defects on good pictures, which are defective then; binary only."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -59,6 +63,7 @@ class Options(TrunkOptions):
     @model_validator(mode="after")
     def _losses_fit(self) -> Options:
         check_losses(self.losses, self.table, "finetune.options.losses")
+        refuse_classes(self.synthetic, self.target)
         return self
 
     @property
@@ -76,6 +81,7 @@ class Classification(Task):
         super().__init__(detector, options, store)
         self.options = options
         keep_golden(detector, store)
+        self.blind = options.synthetic.share > 0 and not store.labels[store.rows("val")].any()
         names = detector.spec.classes
         self.register_buffer("weights", _weights(_learnt(names, options), options), persistent=False)
 
@@ -119,11 +125,13 @@ class Classification(Task):
             UserError: they are all of one class.
         """
         found = {store.labels[row] if options.target == "binary" else store.defects[row] for row in rows}
-        if len(found) < 2:
+        if found == {0} and options.synthetic.share:
+            say("finetune: no labelled defect: the detector learns from synthetic ones alone")
+        elif len(found) < 2:
             only = store.defects[rows[0]] if len(rows) else "missing"
             raise UserError(
                 f"finetune: the labelled training images are all '{only}' and classification needs at least two "
-                "classes; add images of the other, or set data.protocol to supervised"
+                "classes; add images of the other, or train with synthetic defects by finetune.options.synthetic.share"
             )
         if options.target == "labels":
             empty = Classification.targets(store, options)[rows].sum(axis=0) == 0
@@ -139,6 +147,8 @@ class Classification(Task):
         draw: torch.Generator = batch["generator"]  # type: ignore[assignment]
         images, _ = show(pictures(batch), None, self.views, draw)
         target, options = batch["target"], self.options
+        if options.synthetic.share:
+            images, target = blemished(images, batch["image"].shape[1], target, options.synthetic, draw)
         if options.mixup or options.cutmix:
             soft = target if target.ndim > 1 else F.one_hot(target, len(self.detector.spec.classes)).float()
             images, target = mix(images, soft, options.mixup, options.cutmix, draw)
@@ -146,19 +156,26 @@ class Classification(Task):
         return self.taught(self._losses(self._learnt(outputs), target), images, outputs)
 
     def validation(self, batches: Iterable[Batch]) -> Validation:
-        """AUROC; of several classes or labels the mean over them of each against the rest."""
+        """AUROC; of several classes or labels the mean over them of each against the rest.
+
+        Without a defective image to look at, synthetic defects on the good ones stand for them, always the same.
+        """
         probabilities, targets, losses = [], [], []
         several = self.options.target == "labels"
+        draw = torch.Generator(self.weights.device).manual_seed(0)
         for batch in batches:
-            logits = self._learnt(self.detector(pictures(batch).float() / 255))
-            losses.append(self._losses(logits, batch["target"])["loss"].item() * len(logits))
+            images, target = pictures(batch).float() / 255, batch["target"]
+            if self.blind:
+                half = self.options.synthetic.model_copy(update={"share": 0.5})
+                images, target = blemished(images, batch["image"].shape[1], target, half, draw)
+            logits = self._learnt(self.detector(images))
+            losses.append(self._losses(logits, target)["loss"].item() * len(logits))
             p = logits.float().sigmoid() if several else logits.float().softmax(dim=1)
             probabilities.append(p.cpu().numpy())
-            targets.append(batch["target"].cpu().numpy())
-        target = np.concatenate(targets)
-        loss = sum(losses) / len(target)
-        found = np.concatenate(probabilities)
-        value = mean_label_auroc(found, target) if several else mean_auroc(found, target)
+            targets.append(target.cpu().numpy())
+        true, found = np.concatenate(targets), np.concatenate(probabilities)
+        loss = sum(losses) / len(true)
+        value = mean_label_auroc(found, true) if several else mean_auroc(found, true)
         return Validation("-loss", -loss, loss) if value is None else Validation("AUROC", value, loss)
 
     def _learnt(self, outputs: dict[str, Tensor]) -> Tensor:
@@ -170,6 +187,14 @@ class Classification(Task):
         options = self.options
         settings = LossSettings(gamma=options.gamma, smoothing=options.smoothing, weights=self.weights)
         return weighted_sum(options.losses, options.table, logits, target, settings)
+
+
+def blemished(
+    images: Tensor, channels: int, target: Tensor, settings: Synthetic, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Pictures, partners behind them untouched, with drawn defects on good ones, and targets (B,) that say so."""
+    own, masks = add_drawn(images[:, :channels], target > 0, settings, draw)
+    return torch.cat([own, images[:, channels:]], dim=1), torch.where(masks.flatten(1).amax(dim=1) > 0, 1, target)
 
 
 def mean_auroc(probabilities: NDArray[np.float32], target: NDArray[np.int64]) -> float | None:

@@ -20,7 +20,7 @@ from ssl_defect.finetune.distillation import softened
 from ssl_defect.finetune.losses import LossSettings, check_losses, weighted_sum
 from ssl_defect.finetune.pairs import TrunkOptions, keep_golden, partners, pictures
 from ssl_defect.finetune.pixel_ap import BINS, average_precision, histogram
-from ssl_defect.finetune.synthetic import Synthetic, add_defects
+from ssl_defect.finetune.synthetic import Synthetic, add_defects, refuse_classes
 from ssl_defect.finetune.task import Batch, Task, Validation, class_numbers, used
 from ssl_defect.finetune.views import show
 from ssl_defect.nets.detector import Detector
@@ -75,8 +75,7 @@ class Options(TrunkOptions):
         check_losses(self.losses, self.table, "finetune.options.losses")
         if self.self_distillation and not self.deep_supervision:
             raise ValueError("self_distillation needs deep_supervision above 0, which makes the levels that it teaches")
-        if self.synthetic.share and self.target == "defect":
-            raise ValueError("synthetic defects are of no class; set target to binary, or synthetic.share to 0")
+        refuse_classes(self.synthetic, self.target)
         return self
 
     @property

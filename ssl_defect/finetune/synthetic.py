@@ -67,6 +67,31 @@ def add_defects(images: Tensor, masks: Tensor, settings: Synthetic, draw: Genera
     return images, masks
 
 
+def add_drawn(images: Tensor, defective: Tensor, settings: Synthetic, draw: Generator) -> tuple[Tensor, Tensor]:
+    """As `add_defects` for tasks that have no masks: all of the new defects are drawn.
+
+    Args:
+        images: (B, C, S, S) in [0, 1].
+        defective: (B,) bool, the pictures that stay as they are.
+
+    Returns:
+        Pictures, and masks float32 (B, 1, S, S) of the new defects alone.
+    """
+    flags = defective.view(-1, 1, 1, 1).expand(-1, 1, *images.shape[-2:])
+    images, masks = add_defects(images, flags, settings.model_copy(update={"copied": 0.0}), draw)
+    return images, masks * ~flags
+
+
+def refuse_classes(settings: Synthetic, target: str) -> None:
+    """Refuse synthetic defects where the task tells kinds apart.
+
+    Raises:
+        ValueError: the target is another than `binary`.
+    """
+    if settings.share and target != "binary":
+        raise ValueError("synthetic defects are of no class; set target to binary, or synthetic.share to 0")
+
+
 def _copy(images: Tensor, masks: Tensor, source: int, place: int, draw: Generator) -> None:
     """Paste the defects of picture `source` into picture `place`, anywhere, turned by a multiple of 90 degrees."""
     mask = masks[source, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from trying import build, learn, rewrite, usable
 
 from ssl_defect.config import validate
 from ssl_defect.errors import UserError
+from ssl_defect.finetune import TASKS
+from ssl_defect.finetune.box_task import with_parts
 from ssl_defect.finetune.segmentation import Options, blemished, smaller
-from ssl_defect.finetune.synthetic import Synthetic, add_defects
+from ssl_defect.finetune.synthetic import Synthetic, add_defects, add_drawn
 from ssl_defect.train.batches import Batches
 
 
@@ -158,3 +161,58 @@ def test_the_final_map_teaches_the_coarser_levels(make_case: Callable) -> None:
 def test_options_that_do_not_go_together(options: dict, line: str) -> None:
     with pytest.raises(UserError, match=line):
         validate(Options, options, "here", "finetune.options")
+
+
+def test_drawn_defects_alone_leave_the_defective_pictures_and_their_masks_out() -> None:
+    images, masks = batch()
+    defective = (masks.flatten(1) > 0).any(1)
+    shown, drawn = add_drawn(images, defective, Synthetic(share=1.0, copied=1.0), seeded())
+    assert torch.equal(shown[defective], images[defective])
+    assert not drawn[defective].any()
+    assert bool(drawn[~defective].flatten(1).any(1).all())
+
+
+def test_a_classifier_without_one_labelled_defect(make_case: Callable, tmp_path: Path) -> None:
+    options = {"synthetic": {"share": 0.5, "kinds": ["blob", "patch"]}}
+    case = make_case(kinds=("good", "spot"), options=options, **SEGMENT | {"task": "classification", "steps": 80})
+    rewrite(case, lambda _, sample: replace(sample, split="test") if sample.label else sample)
+    rows, found = learn(case, tmp_path)
+    assert roc_auc_score(case.store.labels[rows], found["score"]) > 0.7
+    assert '"validation_metric": "AUROC"' in (tmp_path / "finetune.json").read_text()
+
+
+def test_new_defects_get_boxes_and_parts_beside_those_that_are_there() -> None:
+    boxes, classes = torch.zeros(3, 1, 4), torch.full((3, 1), -1)
+    boxes[0, 0], classes[0, 0] = torch.tensor([1.0, 2, 3, 4]), 1
+    parts = torch.zeros(3, 1, 8, 8, dtype=torch.int64)
+    masks = torch.zeros(3, 1, 8, 8)
+    masks[1, 0, 0, 0] = masks[1, 0, 4:6, 5] = 1
+    moved, named, numbered = with_parts(boxes, classes, parts, masks)
+    assert moved.shape == (3, 2, 4)
+    assert named.tolist() == [[1, -1], [1, 1], [-1, -1]]
+    assert moved[0, 0].tolist() == [1, 2, 3, 4]
+    assert {tuple(box) for box in moved[1].tolist()} == {(0, 0, 1, 1), (5, 4, 6, 6)}
+    assert numbered is not None
+    assert sorted(numbered[1].unique().tolist()) == [0, 1, 2]
+    assert not parts.any()  # the batch itself is not touched
+
+
+@pytest.mark.parametrize(("task", "more"), [("detection", {"architecture": "fcos"}), ("instance", {})])
+def test_boxes_are_learnt_from_synthetic_defects_alone(make_case: Callable, task: str, more: dict) -> None:
+    case = make_case(kinds=("good", "spot"), task=task, options={"synthetic": {"share": 1.0}, "width": 32} | more)
+    rewrite(case, lambda _, sample: replace(sample, split="test") if sample.label else sample)
+    task_ = build(case)
+    rows = usable(case)
+    assert not case.store.labels[rows].any()
+    extras = task_.extras(case.store, task_.views)
+    own = Batches(case.store, rows, 6, 0, masks=True, targets=case.store.labels, extras=extras)
+    logs = task_(own(0) | {"generator": seeded()}, 0.0)
+    assert bool(torch.isfinite(logs["loss"]))
+    assert logs["box"] > 0  # there is a box to learn, though no picture came with one
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+def test_synthetic_defects_are_of_no_class(task: str) -> None:
+    kind = import_module(TASKS[task][0]).Options
+    with pytest.raises(UserError, match="synthetic defects are of no class"):
+        validate(kind, {"target": "defect", "synthetic": {"share": 0.5}}, "here", "finetune.options")
