@@ -45,7 +45,7 @@ def evaluate(recipe: Recipe, prepared: Path, finetuned: Path, out: Path) -> None
         results = decide(recipe, store, found, len(val))
         say("evaluate: metrics and intervals")
         metrics, curves = measure(results, runner)
-        tables.write_predictions(out / "predictions.csv", results, runner.detector.spec.classes)
+        tables.write_predictions(out / "predictions.csv", results, runner.detector.spec)
         tables.write_maps(out / "maps.npy", results)
     finally:
         scratch.unlink(missing_ok=True)

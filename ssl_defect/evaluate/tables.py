@@ -14,22 +14,23 @@ from ssl_defect.evaluate.embed import embed, spread_rows
 from ssl_defect.evaluate.inference import Predictions
 from ssl_defect.evaluate.metrics import Array
 from ssl_defect.evaluate.results import Results
+from ssl_defect.nets.detector import Spec
 from ssl_defect.nets.heads import SEPARATOR
 
 DEFECTIVE = "defective"
 PREDICTIONS = (
     *("image", "row", "split", "group", "label", "defect", "score", "verdict"),
-    *("correct", "predicted_class", "area_true", "area_predicted"),
+    *("correct", "predicted_class", "area_true", "area_predicted", "value_true", "value_predicted"),
 )
 EMBEDDINGS = ("row", "split", "label", "defect", "pca_x", "pca_y", "tsne_x", "tsne_y", "umap_x", "umap_y")
 
 
-def write_predictions(path: Path, results: Results, classes: list[str]) -> None:
-    """One row per validation and test image; areas are shares of the picture, empty where unknown."""
-    _write_csv(path, PREDICTIONS, [_prediction(results, i, classes) for i in range(len(results.found.rows))])
+def write_predictions(path: Path, results: Results, spec: Spec) -> None:
+    """One row per validation and test image; areas are shares of the picture, and what is unknown is empty."""
+    _write_csv(path, PREDICTIONS, [_prediction(results, i, spec) for i in range(len(results.found.rows))])
 
 
-def _prediction(results: Results, i: int, classes: list[str]) -> list[Any]:
+def _prediction(results: Results, i: int, spec: Spec) -> list[Any]:
     found, row = results.found, int(results.found.rows[i])
     sample = results.store.samples[row]
     score = float(found.scores[i])
@@ -50,10 +51,21 @@ def _prediction(results: Results, i: int, classes: list[str]) -> list[Any]:
         repr(score),
         DEFECTIVE if called else GOOD,
         int(called == (sample.label > 0)),
-        _predicted(found, i, classes),
+        _predicted(found, i, spec.classes),
         true,
         predicted,
+        *_values(results, i, spec),
     ]
+
+
+def _values(results: Results, i: int, spec: Spec) -> tuple[Any, Any]:
+    """The true and the predicted grade or area of a regression; empty where unknown, or for another task."""
+    if "value" not in results.found.others:
+        return "", ""
+    sample = results.store.samples[int(results.found.rows[i])]
+    area = "" if sample.label and not sample.area else sample.area
+    true = sample.grade if spec.options.get("target") == "grade" else area
+    return "" if true is None else true, repr(round(float(results.found.others["value"][i]), 6))
 
 
 def _predicted(found: Predictions, i: int, classes: list[str]) -> str:

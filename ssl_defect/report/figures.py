@@ -96,6 +96,15 @@ def scatter(points: Sequence[Sequence[tuple[float, float]]], rings: Pairs, alt: 
     return picture(frame, parts, alt, "scatter")
 
 
+def agreement(pairs: Pairs, labels: tuple[str, str], alt: str) -> Markup:
+    """Predicted against true values: a dot per image, and the line on which both are equal."""
+    top = max([1e-6, *(max(pair) for pair in pairs)])
+    frame = Frame((0.0, top), (0.0, top))
+    data = "".join(marker("circle", frame.across(x), frame.down(y), 3.0) for x, y in pairs)
+    equal = line(frame, [0.0, top], [0.0, top], "chance")
+    return picture(frame, [axes(frame, *labels), equal, tag("path", class_="dots s0", d=data)], alt)
+
+
 def score_bars(good: Sequence[float], bad: Sequence[float], threshold: float | None, alt: str) -> Markup:
     """Scores in [0, 1] in 40 bins: good parts upwards, defective ones downwards, the threshold across.
 

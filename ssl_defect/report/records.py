@@ -30,6 +30,7 @@ class Prediction:
         score: in [0, 1], higher is more defective.
         verdict: `good` or `defective` at the threshold.
         area_true, area_predicted: share of defective pixels in [0, 1]; None without masks.
+        value_true, value_predicted: grade or area of a regression; None for other tasks.
     """
 
     image: str
@@ -44,6 +45,8 @@ class Prediction:
     predicted_class: str
     area_true: float | None
     area_predicted: float | None
+    value_true: float | None = None
+    value_predicted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ def _prediction(row: dict[str, str]) -> Prediction:
         predicted_class=row.get("predicted_class", ""),
         area_true=_number(row.get("area_true")),
         area_predicted=_number(row.get("area_predicted")),
+        value_true=_number(row.get("value_true")),
+        value_predicted=_number(row.get("value_predicted")),
     )
 
 

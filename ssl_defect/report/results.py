@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ssl_defect.report.figures import Series, curve, interval_dots, score_bars
+from ssl_defect.report.figures import Series, agreement, curve, interval_dots, score_bars
 from ssl_defect.report.numbers import hooked, metric, share
 from ssl_defect.report.records import DEFECTIVE, RunRecords
 
@@ -41,7 +41,7 @@ def section(records: RunRecords) -> dict[str, Any]:
         "pixel": _rows(metrics["pixel"], "pixel") if metrics.get("pixel") else [],
         "why_no_pixel": _why_no_pixel(metrics),
         "aupro_limit": (metrics.get("pixel") or {}).get("aupro_limit"),
-        "task": _task(metrics.get("task")),
+        "task": _task(metrics.get("task"), records),
         "classes": _classes(metrics),
         "class_figure": _class_figure(metrics),
         "scores": _scores(records),
@@ -59,7 +59,7 @@ def _rows(block: dict[str, Any], path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _task(block: dict[str, Any] | None) -> dict[str, Any] | None:
+def _task(block: dict[str, Any] | None, records: RunRecords) -> dict[str, Any] | None:
     """What only this task is judged by: rows of all images, and a table of classes where there is one."""
     if not block:
         return None
@@ -80,7 +80,18 @@ def _task(block: dict[str, Any] | None) -> dict[str, Any] | None:
         "rows": rows,
         "heads": [names.get(key, key) for key in heads],
         "classes": table,
+        "agreement": _agreement(records),
     }
+
+
+def _agreement(records: RunRecords) -> Markup | None:
+    """True and predicted values of the test images, where there are any."""
+    rows = [(row.value_true, row.value_predicted) for row in records.predictions]
+    pairs = [(true, found) for true, found in rows if true is not None and found is not None]
+    if not pairs:
+        return None
+    alt = f"Predicted against true values of {len(pairs)} test images; on the dashed line both are equal."
+    return agreement(pairs, ("true", "predicted"), alt)
 
 
 def _why_no_pixel(metrics: dict[str, Any]) -> str:

@@ -236,3 +236,18 @@ def test_the_metrics_of_one_task_are_shown_with_their_classes(tmp_path: Path) ->
     figures = {place: float(exact) for place, exact, _ in page.figures if place.startswith("task.")}
     assert figures["task.metrics.AP50.value"] == 0.51234
     assert figures[f"task.classes.{NASTY_CLASS}.AP50.value"] == 0.25
+
+
+def test_values_of_a_regression_are_drawn_against_the_truth(tmp_path: Path) -> None:
+    recipe, path = build(tmp_path, Fake(count=20)), tmp_path / "evaluate" / "predictions.csv"
+    block = {"title": "Regression of the grade", "names": {}, "metrics": {}, "classes": {}, "note": ""}
+    metrics = tmp_path / "evaluate" / "metrics.json"
+    metrics.write_text(json.dumps(metrics_of(tmp_path) | {"task": block}), encoding="utf-8")
+    rows = path.read_text("utf-8").splitlines()
+    ends = ["value_true,value_predicted", *(f"{n % 4 / 4},{n / 40}" for n in range(len(rows) - 1))]
+    path.write_text("\n".join(f"{row},{end}" for row, end in zip(rows, ends, strict=True)) + "\n", encoding="utf-8")
+    report(recipe, tmp_path, tmp_path / "report")
+    page = Page((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    tested = sum(",test," in row for row in rows)
+    (alt,) = [facts["aria-label"] for name, facts in page.tags if "against true" in facts.get("aria-label", "")]
+    assert alt.startswith(f"Predicted against true values of {tested} test images")
