@@ -5,7 +5,7 @@
 Every method, on the training images of one real set (by default the solar cells of the wheel elpv-dataset), under the
 recipes below; then a kNN and a linear probe on the TEST images, both with the labels of the training images. The
 untrained backbone has the very weights that the method of the same seed began with. A method whose margin is not
-outside the seeds' spread in both probes gets a picture of its curves. Killed and started again, it goes on.
+outside the seeds' spread in both probes is drawn: loss and probe over the epochs. Killed and started again, it goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import cells
 from benchmarks.fitting import TRAINED, backbone_for
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ssl_defect.artifacts import read_json
@@ -150,21 +151,25 @@ def _columns(row: dict[str, Any]) -> list[str]:
     return [*probed, verdict, str(len(few[0]["losses"])), f"{cost[0]:.1f}", f"{cost[1]:.0f}", loss]
 
 
-def draw_curves(row: dict[str, Any], options: argparse.Namespace) -> str:
-    """Loss and online probe over the epochs, a line per seed, for a method that does not learn."""
-    figure = Figure(figsize=(7, 2.6), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for seed in range(options.seeds):
-        rows = history(options.out / f"{row['method']}-{row['backbone']}-{seed}" / "work")
-        for axis, name in zip(axes, ("loss", "probe"), strict=True):
-            points = [(r["epoch"], r[name]) for r in rows if name in r]
-            axis.plot(*zip(*points, strict=True), label=f"seed {seed}") if points else None
-    axes[0].set(xlabel="epoch", title=f"{row['method']}, {row['backbone']}: loss")
-    axes[1].set(xlabel="epoch", title="kNN AUROC on validation")
-    axes[0].legend(frameon=False)
-    path = options.out / f"curve-{row['method']}-{row['backbone']}.svg"
-    figure.savefig(path, metadata={"Date": None})
-    return str(path.name)
+def draw_curves(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
+    """Loss and online probe over the epochs, a line per seed, of the methods that do not learn: one picture."""
+    figure = Figure(figsize=(7, 1.7 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 2, squeeze=False)
+    for row, axes in zip(rows, grid, strict=True):
+        for seed in range(options.seeds):
+            found = history(options.out / f"{row['method']}-{row['backbone']}-{seed}" / "work")
+            for axis, name in zip(axes, ("loss", "probe"), strict=True):
+                points = [(r["epoch"], r[name]) for r in found if name in r]
+                axis.plot(*zip(*points, strict=True), label=f"seed {seed}") if points else None
+        axes[0].set_title(f"{row['method']}, {row['backbone']}: loss", fontsize=9)
+        axes[1].set_title("kNN AUROC on validation", fontsize=9)
+    for axis in grid[-1]:
+        axis.set_xlabel("epoch")
+    grid[0, 0].legend(frameon=False, fontsize=8)
+    path: Path = options.out / "curves.svg"
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "curves"}):
+        figure.savefig(path, metadata={"Date": None})
+    return path.name
 
 
 def main() -> None:
@@ -176,7 +181,8 @@ def main() -> None:
     rows = summarise(cells.run(jobs, options))
     lines = table(rows, options)
     failing = [row for row in rows if row["method"] != "none" and not row["learns"]]
-    lines += [f"\nCurves of {row['method']}, {row['backbone']}: {draw_curves(row, options)}" for row in failing]
+    if failing:
+        lines += ["", f"Curves of the rows with a no: {draw_curves(failing, options)}"]
     cells.write_table(options, "learning", lines, rows)
 
 

@@ -148,6 +148,14 @@ def tasks() -> None:
 
 
 @app.command()
+def detectors() -> None:
+    """The detectors that know good parts alone, a line each."""
+    from ssl_defect.nets.anomaly import DETECTORS
+
+    _list(DETECTORS)
+
+
+@app.command()
 def datasets() -> None:
     """The layouts of raw folders that can be read, a line each."""
     from ssl_defect.data.sources import SOURCES
@@ -173,6 +181,8 @@ def _schema() -> dict[str, Any]:
     from ssl_defect.config import Recipe
     from ssl_defect.data.sources import SOURCES
     from ssl_defect.finetune import CLASSICAL, TASKS
+    from ssl_defect.fingerprints import ANOMALY
+    from ssl_defect.nets.anomaly import DETECTORS
     from ssl_defect.pretrain import METHODS
 
     whole = Recipe.model_json_schema()
@@ -192,6 +202,9 @@ def _schema() -> dict[str, Any]:
             for name, (module, _) in table.items()
             if module
         ]
+    known = whole["$defs"]["AnomalySettings"]["properties"]
+    known["detector"]["enum"] = list(DETECTORS)
+    known["options"] = import_module(ANOMALY).Options.model_json_schema()
     return whole
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.settings import (
+    AnomalySettings,
     ComputeSettings,
     DataSettings,
     EvaluateSettings,
@@ -22,6 +23,7 @@ from ssl_defect.settings import (
 )
 
 __all__ = [
+    "AnomalySettings",
     "ComputeSettings",
     "DataSettings",
     "EvaluateSettings",

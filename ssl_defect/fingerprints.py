@@ -12,6 +12,7 @@ from ssl_defect.config import Recipe, Settings, validate
 from ssl_defect.data.sources import SOURCES
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.finetune import CLASSICAL, TASKS
+from ssl_defect.nets.anomaly import DETECTORS
 from ssl_defect.pretrain import METHODS
 
 # stage -> (module, the stages whose folders it reads)
@@ -22,6 +23,9 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "evaluate": ("ssl_defect.evaluate.stage", ("prepare", "finetune")),
     "report": ("ssl_defect.report.stage", ("prepare", "pretrain", "finetune", "evaluate")),
 }
+
+
+ANOMALY = "ssl_defect.anomaly.stage"  # stands in the place of finetune where the recipe has a section `anomaly`
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,19 @@ def options(recipe: Recipe) -> dict[str, Settings]:
         module = table[name][0]
         kind = import_module(module).Options if module else Settings
         found[section] = validate(kind, raw, recipe.name, f"{section}.options")
+    if recipe.anomaly:
+        found["anomaly"] = _anomaly_options(recipe)
     return found
+
+
+def _anomaly_options(recipe: Recipe) -> Settings:
+    settings = recipe.anomaly
+    assert settings is not None
+    if settings.detector not in DETECTORS:
+        accepted = f"accepted: {', '.join(DETECTORS)}{nearest(settings.detector, DETECTORS)}"
+        raise UserError(f"{recipe.name}: anomaly.detector: '{settings.detector}' is unknown; {accepted}")
+    kind: type[Settings] = import_module(ANOMALY).Options
+    return validate(kind, settings.options, recipe.name, "anomaly.options")
 
 
 def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings]) -> dict[str, Any]:
@@ -107,6 +123,9 @@ def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings]) -> dict[st
         if not METHODS[recipe.pretrain.method][0]:  # nothing is trained: only where the weights come from counts
             section = {"method": recipe.pretrain.method, "start": recipe.pretrain.start}
         section |= {"seed": recipe.pretrain_seed, "model": whole["model"], "start_file": _start_file(recipe)}
+    if name == "finetune" and recipe.anomaly:
+        section = {**whole["anomaly"], "seed": recipe.seed, "options": chosen["anomaly"].model_dump(mode="json")}
+        return section | {"backbone": recipe.model.backbone}
     if name == "finetune":
         section["teacher_file"] = _teacher_file(recipe)
     if name in chosen:
@@ -136,6 +155,9 @@ def _code(recipe: Recipe, name: str) -> str:
         "pretrain": METHODS[recipe.pretrain.method][0],
         "finetune": (TASKS | CLASSICAL)[recipe.finetune.task][0],
     }
+    if recipe.anomaly:
+        chosen["finetune"] = ANOMALY
+        chosen["evaluate"] = DETECTORS[recipe.anomaly.detector][0]
     version = code_version(*filter(None, (STAGES[name][0], chosen.get(name))))
     if name == "report":  # its templates and styles are code as well
         version = digest([version, import_module(STAGES[name][0]).template_digest()])

@@ -24,8 +24,8 @@ from ssl_defect.data.sources.listing import images_in
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.gradcam import gradcam
 from ssl_defect.evaluate.inference import Runner
+from ssl_defect.evaluate.stage import UNEXPLAINED
 from ssl_defect.findings import box_edges, finding
-from ssl_defect.nets.classical.detector import ClassicalDetector
 from ssl_defect.nets.detector import Spec, load_detector
 from ssl_defect.overlays import Map, overlay_names, save_overlay
 
@@ -194,7 +194,7 @@ def _judged(
 def _detect(loaded: Loaded, squares: Pixels) -> tuple[dict[str, NDArray[Any]], list[Map], bool]:
     """Outputs (B, ...), a map (S, S) in [0, 1] each, and whether it is the detector's own: else it is Grad-CAM.
 
-    A classical detector without maps has none of both: its maps are empty.
+    A classical detector, or one of anomalies, that has no map has none of both: its maps are empty.
     """
     runner = loaded.runner
     x = torch.from_numpy(squares).to(runner.device).permute(0, 3, 1, 2).float() / 255
@@ -203,7 +203,7 @@ def _detect(loaded: Loaded, squares: Pixels) -> tuple[dict[str, NDArray[Any]], l
     maps = found.pop("map", None)
     if maps is not None:
         return found, list(maps), True
-    if isinstance(runner.detector, ClassicalDetector):
+    if runner.detector.spec.task in UNEXPLAINED:
         return found, list(np.zeros(squares.shape[:3], np.float32)), False
     return found, list(gradcam(runner.detector, x)), False
 

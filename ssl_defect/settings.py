@@ -167,6 +167,13 @@ class FinetuneSettings(Settings):
         return self
 
 
+class AnomalySettings(Settings):
+    """anomaly: an encoder and good images alone to a detector; it stands where `finetune` would."""
+
+    detector: str = Field("patchcore", description="`ssl-defect detectors` lists the names.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Settings of the detector.")
+
+
 class EvaluateSettings(Settings):
     """evaluate: metrics on the test images, with intervals."""
 
@@ -205,6 +212,7 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    anomaly: AnomalySettings | None = None
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
     compute: ComputeSettings = ComputeSettings()

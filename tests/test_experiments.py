@@ -45,7 +45,7 @@ def test_learning_goes_on_and_shows_the_curve_of_what_does_not_learn(tmp_path: P
     assert (untrained["method"], simclr["method"], simclr["seeds"]) == ("none", "simclr", [0])
     assert not simclr["learns"]  # one seed has no spread to be outside of
     assert simclr["knn_margin"]["margin"] == pytest.approx(simclr["knn"][0] - untrained["knn"][0])
-    assert (tmp_path / "out" / "curve-simclr-resnet18.svg").exists()
+    assert (tmp_path / "out" / "curves.svg").exists()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ssl_defect"
-STAGES = ("data", "pretrain", "finetune", "evaluate", "report")
+STAGES = ("data", "pretrain", "finetune", "anomaly", "evaluate", "report")
 DATA_ACCESS = {"records", "splits", "store", "augment", "boxes", "defects", "poisson"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -17,12 +17,12 @@ from ssl_defect.console import track
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.metrics import Array
-from ssl_defect.nets.classical.detector import ClassicalDetector
 from ssl_defect.nets.detector import Detector
 from ssl_defect.train.device import keep_freed_memory, lay_out, resolve_device, resolve_precision
 from ssl_defect.train.pairs import partner_rows
 
 BATCH = 32
+EXACT = ("classical", "anomaly")  # without an encoder, or by small differences of large distances
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Runner:
             torch.set_num_threads(compute.threads)
         keep_freed_memory()
         self.device = resolve_device(compute)
-        classical = isinstance(detector, ClassicalDetector)  # it has no encoder, and computes in its own precision
-        self.precision = "float32" if classical else resolve_precision(compute, self.device, detector.encoder)
+        exact = detector.spec.task in EXACT
+        self.precision = "float32" if exact else resolve_precision(compute, self.device, detector.encoder)
         self.detector = detector
         self._partners: tuple[Store, Array] | None = None
         lay_out(detector).to(self.device).eval()

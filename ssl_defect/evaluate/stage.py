@@ -17,10 +17,10 @@ from ssl_defect.evaluate.gradcam import gradcam, worth_a_look
 from ssl_defect.evaluate.inference import Runner, run
 from ssl_defect.evaluate.measure import measure
 from ssl_defect.evaluate.results import Results, decide
-from ssl_defect.nets.classical.detector import ClassicalDetector
 from ssl_defect.nets.detector import load_detector
 
 CAM_BATCH = 8
+UNEXPLAINED = ("classical", "anomaly")  # no logits to follow back: there is no encoder, or nothing was trained
 
 
 def evaluate(recipe: Recipe, prepared: Path, finetuned: Path, out: Path) -> None:
@@ -67,7 +67,7 @@ def _check_size(store: Store, runner: Runner) -> None:
 
 def _explain(path: Path, results: Results, runner: Runner) -> None:
     picked = worth_a_look(results.labels, results.scores, results.image.value, results.recipe.evaluate.gradcam)
-    if not len(picked) or isinstance(runner.detector, ClassicalDetector):  # without an encoder there is nothing to see
+    if not len(picked) or runner.detector.spec.task in UNEXPLAINED:
         return
     say(f"evaluate: Grad-CAM of {len(picked)} test images")
     rows = results.test[picked]

@@ -38,6 +38,9 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
         UserError: an earlier stage is missing, the encoder is of another backbone, the task cannot learn from these
             labels, or training broke down.
     """
+    if recipe.anomaly is not None:
+        import_module("ssl_defect.anomaly.stage").anomaly(recipe, prepared, pretrained, out)
+        return
     store = open_store(prepared)
     if recipe.finetune.task in CLASSICAL:
         import_module(CLASSICAL[recipe.finetune.task][0]).fit(recipe, store, labelled_rows(recipe, store), out)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssl_defect.nets.anomaly.build import anomaly_head
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.decoders import build_decoder
 from ssl_defect.nets.detection.build import detection_head, instance_head
@@ -185,6 +186,7 @@ def image_score(maps: Tensor, share: float) -> Tensor:
 
 
 HEADS: dict[str, Callable[[Encoder, list[str], Mapping[str, Any]], Head]] = {
+    "anomaly": anomaly_head,
     "classification": ClassificationHead,
     "detection": detection_head,
     "instance": instance_head,

@@ -46,6 +46,8 @@ def section(records: RunRecords) -> dict[str, Any]:
 
 def _task(name: str, recipe: Recipe) -> str:
     """The task, and what it stands on: a classical detector has no backbone."""
+    if name == "anomaly" and recipe.anomaly:
+        return f"{name}: {recipe.anomaly.detector} on {recipe.model.backbone}, from good images alone"
     if name == "classical":
         return f"{name}: {recipe.finetune.options.get('method', 'golden')}"
     return f"{name} on {recipe.model.backbone}"

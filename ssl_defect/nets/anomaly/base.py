@@ -1,0 +1,83 @@
+"""What every detector of anomalies is: fitted on good pictures, then distances, then scores and maps in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_defect.nets.backbones import Encoder
+from ssl_defect.nets.heads import Head
+
+SMOOTH = 1 / 64  # standard deviation of the map's smoothing as a share of the side: 4 of 256 pixels, as in PatchCore
+Pictures = Callable[[], Iterator[Tensor]]
+"""Starts anew at each call: batches of pictures (B, C, S, S) in [0, 1] on the encoder's device."""
+
+
+class AnomalyHead(Head):
+    """The interface. A distance becomes `d / (d + scale)`, which keeps the order and is 0.5 at `scale`.
+
+    Attributes:
+        size: side of the pictures, in pixels.
+        image_scale, pixel_scale: distances that good validation pictures rarely exceed.
+    """
+
+    image_scale: Tensor
+    pixel_scale: Tensor
+
+    def __init__(self, encoder: Encoder, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.size = encoder.image_size
+        self.options = options
+        self.register_buffer("image_scale", torch.ones(()))
+        self.register_buffer("pixel_scale", torch.ones(()))
+
+    @classmethod
+    def measured(cls, encoder: Encoder, options: Mapping[str, Any], pictures: int) -> dict[str, int]:
+        """Sizes of what will be learnt from so many pictures, to be kept among the options."""
+        return {}
+
+    def fit(self, encoder: Encoder, pictures: Pictures, seed: int) -> None:
+        """Learn what good looks like; call it in eval mode and without gradients."""
+        raise NotImplementedError
+
+    def forward(self, encoder: Encoder, x: Tensor) -> dict[str, Tensor]:
+        """-> "distance" (B,), and "distances" (B, h, w) where there is a map; at least 0."""
+        raise NotImplementedError
+
+    def predict(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """-> "score" (B,), and "map" (B, S, S) where there are distances of places."""
+        found = {"score": squashed(outputs["distance"], self.image_scale)}
+        if "distances" in outputs:
+            found["map"] = squashed(enlarged(outputs["distances"], self.size), self.pixel_scale)
+        return found
+
+    def calibrate(self, image: Tensor, pixel: Tensor | None) -> None:
+        """Set the scales to distances that lie at the border of what good pictures have."""
+        self.image_scale.fill_(float(image.clamp_min(torch.finfo(image.dtype).tiny)))
+        if pixel is not None:
+            self.pixel_scale.fill_(float(pixel.clamp_min(torch.finfo(pixel.dtype).tiny)))
+
+
+def squashed(distance: Tensor, scale: Tensor) -> Tensor:
+    """Distances at least 0 to [0, 1): the order stays, and `scale` becomes 0.5."""
+    return distance / (distance + scale)
+
+
+def enlarged(distances: Tensor, size: int) -> Tensor:
+    """Distances (B, h, w) at the size of the pictures (B, S, S), smoothed by a Gaussian; nothing is lost at the border.
+
+    The Gaussian is normalised over what lies within the picture, so that a border is not darker than the middle.
+    """
+    x = F.interpolate(distances[:, None], size=(size, size), mode="bilinear", align_corners=False)
+    sigma = SMOOTH * size
+    reach = max(1, round(3 * sigma))
+    places = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-(places**2) / (2 * sigma**2))
+    inside = F.conv1d(x.new_ones(1, 1, size), kernel.view(1, 1, -1), padding=reach)
+    x = F.conv2d(x, kernel.view(1, 1, 1, -1), padding=(0, reach)) / inside.view(1, 1, 1, -1)
+    x = F.conv2d(x, kernel.view(1, 1, -1, 1), padding=(reach, 0)) / inside.view(1, 1, -1, 1)
+    return x[:, 0]

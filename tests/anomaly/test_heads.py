@@ -1,0 +1,182 @@
+"""Distances of every detector against a reference, and what all detectors of anomalies promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from ssl_defect.anomaly.options import Options
+from ssl_defect.errors import UserError
+from ssl_defect.nets.anomaly import DETECTORS
+from ssl_defect.nets.anomaly.base import AnomalyHead, enlarged, squashed
+from ssl_defect.nets.anomaly.build import anomaly_head
+from ssl_defect.nets.anomaly.patchcore import PatchCore, nearest
+from ssl_defect.nets.anomaly.patches import levels_of, patch_features, patch_side, patch_width
+from ssl_defect.nets.backbones import Encoder, build_encoder
+
+SIZE, COUNT = 32, 24
+OPTIONS = Options(strides=(4, 8), share=0.2, dimensions=12).model_dump(mode="json")
+
+
+def encoder(name: str = "test_resnet") -> Encoder:
+    torch.manual_seed(0)
+    return build_encoder(name, SIZE).eval()
+
+
+def parts(count: int = COUNT, seed: int = 0, spot: bool = False) -> Tensor:
+    x = 0.5 + 0.05 * torch.randn(count, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+    if spot:
+        x[:, :, 20:26, 8:14] += 0.4
+    return x.clamp(0, 1)
+
+
+def fitted(name: str, body: Encoder, **more: Any) -> AnomalyHead:
+    options = {"detector": name, **OPTIONS, **more}
+    kind = type(anomaly_head(body, [], options | {"memory": 1}))
+    head = kind(body, options | kind.measured(body, options, COUNT)).eval()
+    good = parts()
+
+    def batches() -> Iterator[Tensor]:
+        yield from good.split(7)
+
+    with torch.no_grad():
+        head.fit(body, batches, 0)
+    return head
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_spot_scores_higher_than_good_parts_and_the_map_shows_where(name: str, backbone: str) -> None:
+    body = encoder(backbone)
+    head = fitted(name, body)
+    with torch.no_grad():
+        good, bad = (head.predict(head(body, parts(8, 1, spot))) for spot in (False, True))
+    if backbone == "test_resnet" and name != "knn":  # random ViTs of four patches, and pooled directions, see little
+        assert bad["score"].min() > good["score"].max()
+    for found in (good, bad):
+        assert all(value.min() >= 0 and value.max() < 1 and torch.isfinite(value).all() for value in found.values())
+    if "map" in bad:
+        assert bad["map"].shape == (8, SIZE, SIZE)
+    if "map" in bad and backbone == "test_resnet":
+        inside = bad["map"][:, 20:26, 8:14].mean()
+        outside = bad["map"][:, :10, 20:].mean()
+        assert inside > outside
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_scores_do_not_depend_on_the_batch(name: str) -> None:
+    body = encoder()
+    head = fitted(name, body)
+    x = parts(6, 2, spot=True)
+    with torch.no_grad():
+        whole = head.predict(head(body, x))
+        single = [head.predict(head(body, x[i : i + 1])) for i in range(6)]
+    for key, value in whole.items():
+        assert torch.allclose(value, torch.cat([one[key] for one in single]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_what_was_learnt_is_in_the_state(name: str) -> None:
+    body = encoder()
+    head = fitted(name, body)
+    again = type(head)(body, head.options).eval()
+    again.load_state_dict(head.state_dict())
+    with torch.no_grad():
+        x = parts(3, 5)
+        assert torch.equal(again(body, x)["distance"], head(body, x)["distance"])
+
+
+def test_nearest_against_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    queries, bank = torch.randn(40, 9, generator=draw), torch.randn(70, 9, generator=draw)
+    expected = torch.cdist(queries, bank).min(dim=1)
+    for block in (7, 70, 1000):
+        monkeypatch.setattr("ssl_defect.nets.anomaly.patchcore.BLOCK", block)
+        found, place = nearest(queries, bank)
+        assert torch.allclose(found, expected.values, atol=1e-5)
+        assert torch.equal(place, expected.indices)
+
+
+def test_patchcore_weighs_the_score_as_equation_7() -> None:
+    body = encoder()
+    head = fitted("patchcore", body, neighbours=3)
+    assert isinstance(head, PatchCore)
+    with torch.no_grad():
+        x = parts(2, 9, spot=True)
+        patches = patch_features(body, x, head.levels).flatten(2).transpose(1, 2)
+        found = head(body, x)
+    for i in range(2):
+        distances = torch.cdist(patches[i], head.bank)
+        worst = int(distances.min(dim=1).values.argmax())
+        star = int(distances[worst].argmin())
+        around = torch.cdist(head.bank[star : star + 1], head.bank)[0].topk(3, largest=False).indices
+        s = distances[worst, star]
+        weight = 1 - torch.exp(s) / torch.exp(distances[worst, around]).sum()
+        assert found["distance"][i].item() == pytest.approx((weight * s).item(), rel=1e-4)
+        assert found["distances"][i].max().item() == pytest.approx(s.item(), rel=1e-4)
+
+
+def test_padim_is_a_mahalanobis_distance_in_each_place() -> None:
+    body = encoder()
+    head = fitted("padim", body)
+    with torch.no_grad():
+        good = patch_features(body, parts(), head.levels)[:, head.kept].double().numpy()
+        x = parts(2, 4, spot=True)
+        query = patch_features(body, x, head.levels)[:, head.kept].double().numpy()
+        found = head(body, x)["distances"].numpy()
+    for row, column in ((0, 0), (3, 2), (7, 7)):
+        values = good[:, :, row, column]
+        inverse = np.linalg.inv(np.cov(values.T) + 0.01 * np.eye(values.shape[1]))
+        offset = query[:, :, row, column] - values.mean(axis=0)
+        expected = np.sqrt(np.einsum("bi,ij,bj->b", offset, inverse, offset))
+        assert found[:, row, column] == pytest.approx(expected, rel=1e-3)
+
+
+def test_gaussian_and_neighbours_against_scikit_learn() -> None:
+    body = encoder()
+    x = parts(5, 3, spot=True)
+    gaussian, knn = fitted("gaussian", body), fitted("knn", body, neighbours=4)
+    with torch.no_grad():
+        good, query = body(parts()).double().numpy(), body(x).double().numpy()
+        distances, near = gaussian(body, x)["distance"], knn(body, x)["distance"]
+    expected = np.sqrt(LedoitWolf().fit(good).mahalanobis(query))
+    assert distances.numpy() == pytest.approx(expected, rel=1e-3)
+    unit = [(f - good.mean(0)) / np.linalg.norm(f - good.mean(0), axis=1, keepdims=True) for f in (good, query)]
+    expected = NearestNeighbors(n_neighbors=4).fit(unit[0]).kneighbors(unit[1])[0].mean(axis=1)
+    assert near.numpy() == pytest.approx(expected, rel=1e-3)
+
+
+def test_maps_are_right_at_the_border_and_for_a_single_cell() -> None:
+    flat = enlarged(torch.full((1, 8, 8), 2.5), 64)
+    assert torch.allclose(flat, torch.full((1, 64, 64), 2.5), atol=1e-5)  # a border is no darker than the middle
+    for row, column in ((0, 0), (3, 4), (7, 7)):
+        one = torch.zeros(1, 8, 8)
+        one[0, row, column] = 1.0
+        place = divmod(int(enlarged(one, 64)[0].argmax()), 64)
+        assert (place[0] // 8, place[1] // 8) == (row, column)
+
+
+def test_squashing_keeps_the_order_and_the_scale_is_one_half() -> None:
+    distances = torch.tensor([0.0, 0.1, 1.0, 2.0, 1e6])
+    found = squashed(distances, torch.tensor(2.0))
+    assert found[3] == 0.5
+    assert (found.diff() > 0).all()
+    assert found[0] == 0
+
+
+def test_levels_by_stride_and_of_a_plain_vit() -> None:
+    body = encoder()
+    levels = levels_of(body, (4, 8))
+    assert [body.reductions[level] for level in levels] == [4, 8]
+    assert patch_width(body, levels) == patch_features(body, parts(1), levels).shape[1]
+    assert patch_side(body, levels) == patch_features(body, parts(1), levels).shape[2] == 8
+    assert levels_of(encoder("test_vit"), (4, 8)) == [1, 2]
+    with pytest.raises(UserError, match="no map of stride 3; accepted: "):
+        levels_of(body, (3,))
