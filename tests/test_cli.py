@@ -226,9 +226,11 @@ def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
 def test_the_lists_have_a_line_each(tmp_path: Path) -> None:
     from ssl_defect.data.sources import SOURCES
     from ssl_defect.finetune import CLASSICAL, TASKS
+    from ssl_defect.nets.anomaly import DETECTORS
     from ssl_defect.pretrain import METHODS
 
-    for name, table in (("methods", METHODS), ("tasks", TASKS | CLASSICAL), ("datasets", SOURCES)):
+    lists = {"methods": METHODS, "tasks": TASKS | CLASSICAL, "detectors": DETECTORS, "datasets": SOURCES}
+    for name, table in lists.items():
         lines = command(name, cwd=tmp_path).stdout.splitlines()
         assert [line.split()[0] for line in lines] == list(table)
 
