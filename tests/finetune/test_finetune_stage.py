@@ -47,9 +47,12 @@ def predictions(detector: Detector, store: Store, split: str) -> tuple[np.ndarra
 
 SETTINGS = {
     "classification": {"steps": 80},
+    "detection": {"steps": 80, "options": {"architecture": "fcos", "width": 32}},
+    "instance": {"steps": 100, "options": {"width": 32}},
     "regression": {"steps": 160},
     "segmentation": {"steps": 80, "options": {"decoder_width": 8}},
 }
+OPTIONS = {task: settings.get("options", {}) for task, settings in SETTINGS.items()}
 
 
 def test_every_task_is_tried() -> None:
@@ -75,7 +78,7 @@ def test_learns_an_easy_texture(task: str, backbone: str, make_case: Make, tmp_p
 
 @pytest.mark.parametrize("task", TASKS)
 def test_records_what_was_done(task: str, make_case: Make, tmp_path: Path) -> None:
-    case = make_case(task=task, labels_per_class=5, steps=20)
+    case = make_case(task=task, labels_per_class=5, steps=20, options=OPTIONS[task])
     run(case, tmp_path)
     about = json.loads((tmp_path / "finetune.json").read_text())
     best = max(history(tmp_path), key=lambda row: row["validation"])
@@ -160,7 +163,7 @@ def test_batch_norm_statistics(origin: str, setting: str, frozen: bool, make_cas
 
 @pytest.mark.parametrize("task", TASKS)
 def test_same_seed_same_weights_other_seed_others(task: str, make_case: Make, tmp_path: Path) -> None:
-    case = make_case(task=task, steps=6, eval_every=3, labels_per_class=5)
+    case = make_case(task=task, steps=6, eval_every=3, labels_per_class=5, options=OPTIONS[task])
     results = []
     for number, seed in enumerate((0, 0, 1)):
         recipe = case.recipe.model_copy(update={"seed": seed})
@@ -188,7 +191,7 @@ CHILD = """
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_killed_run_goes_on_and_ends_with_the_same_weights(task: str, make_case: Make, tmp_path: Path) -> None:
-    case = make_case(task=task, steps=40, eval_every=4, patience=99)
+    case = make_case(task=task, steps=20, eval_every=2, patience=99, options=OPTIONS[task])
     (tmp_path / "recipe.yaml").write_text(dump_yaml(case.recipe), encoding="utf-8")
     whole, out = tmp_path / "whole", tmp_path / "killed"
     run(case, whole)
