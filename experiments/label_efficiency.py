@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import run_each
 from compare_initialisations import SPEC, families, interval, over_seeds
 from matplotlib.figure import Figure
 
 from ssl_defect import pipeline
 from ssl_defect.artifacts import machine, write_json
 from ssl_defect.config import Recipe, load_recipe
-from ssl_defect.console import say
 from ssl_defect.evaluate.bootstrap import draw
 
 STARTS = {
@@ -60,17 +57,7 @@ def work(options: argparse.Namespace, wanted: dict[str, Recipe]) -> None:
     first = {name.split("-")[0]: name for name in reversed(wanted)}
     for name in first.values():
         pipeline.run(wanted[name], options.out / name, "prepare", "pretrain")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def start(name: str) -> str:
-        with (options.out / f"{name}.log").open("a", encoding="utf-8") as log:
-            command = [sys.executable, *sys.argv, "--cell", name]
-            code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
-        return f"{name}: {'done' if code == 0 else f'failed, see {name}.log'}"
-
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for number, line in enumerate(pool.map(start, wanted), 1):
-            say(f"[{number}/{len(wanted)}] {line}")
+    run_each(list(wanted), options.out, options.jobs)
 
 
 def measured(options: argparse.Namespace, wanted: dict[str, Recipe]) -> Points:

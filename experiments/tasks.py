@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cells import run_each
 
 from ssl_defect import pipeline
 from ssl_defect.artifacts import machine, read_json, read_record, write_json
@@ -113,17 +112,7 @@ def work(options: argparse.Namespace, wanted: dict[str, tuple[Row, str, Recipe]]
             pipeline.run(recipe, options.out / name, "prepare", last)
         except UserError as error:
             say(f"{name}: {error}")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def start(name: str) -> str:
-        with (options.out / f"{name}.log").open("a", encoding="utf-8") as log:
-            command = [sys.executable, *sys.argv, "--cell", name]
-            code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
-        return f"{name}: {'done' if code == 0 else f'failed, see {name}.log'}"
-
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for line in pool.map(start, wanted):
-            say(line)
+    run_each(list(wanted), options.out, options.jobs)
 
 
 def score(metrics: dict[str, Any]) -> str:

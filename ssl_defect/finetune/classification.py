@@ -19,13 +19,12 @@ from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.finetune.losses import CLASS_LOSSES, LABEL_LOSSES, LossSettings, check_losses, weighted_sum
 from ssl_defect.finetune.mixing import mix
-from ssl_defect.finetune.pairs import TrunkOptions, keep_golden, partners, pictures
+from ssl_defect.finetune.pairs import PairTask, TrunkOptions, keep_golden, pictures
 from ssl_defect.finetune.synthetic import Synthetic, add_drawn, refuse_classes
-from ssl_defect.finetune.task import Batch, Task, Validation, class_numbers, used
+from ssl_defect.finetune.task import Batch, Validation, class_numbers, used
 from ssl_defect.finetune.views import show
 from ssl_defect.nets.detector import Detector
 from ssl_defect.nets.heads import SEPARATOR
-from ssl_defect.train.batches import Extras
 
 
 class Options(TrunkOptions):
@@ -72,7 +71,7 @@ class Options(TrunkOptions):
         return LABEL_LOSSES if self.target == "labels" else CLASS_LOSSES
 
 
-class Classification(Task):
+class Classification(PairTask):
     """A weighted sum of losses on the logits of the pooled features."""
 
     weights: Tensor
@@ -111,11 +110,6 @@ class Classification(Task):
     def strata(store: Store, options: Options) -> NDArray[np.int64]:  # type: ignore[override]
         """(N,) number of each row's class, or of its set of labels."""
         return store.labels if options.target == "binary" else class_numbers(store)
-
-    @staticmethod
-    def extras(store: Store, options: Options) -> Extras | None:  # type: ignore[override]
-        """ "partner" for pairs."""
-        return partners(store, options)
 
     @staticmethod
     def usable(store: Store, rows: NDArray[np.int64], options: Options) -> NDArray[np.int64]:  # type: ignore[override]

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ssl_defect.data.store import Store
-from ssl_defect.finetune.task import Batch
+from ssl_defect.finetune.task import Batch, Task
 from ssl_defect.finetune.views import Views
 from ssl_defect.nets.detector import Detector
 from ssl_defect.nets.trunk import Trunk
@@ -32,6 +32,15 @@ class TrunkOptions(Views):
         "such as another exposure; a picture without one is its own. `golden`: the most typical good training picture, "
         "which the detector keeps.",
     )
+
+
+class PairTask(Task):
+    """A task that can be given pairs."""
+
+    @staticmethod
+    def extras(store: Store, options: TrunkOptions) -> Extras | None:  # type: ignore[override]
+        """ "partner" for pairs."""
+        return partners(store, options)
 
 
 def partners(store: Store, options: TrunkOptions) -> Extras | None:

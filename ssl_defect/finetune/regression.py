@@ -16,12 +16,11 @@ from ssl_defect.data.records import GOOD
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.finetune.losses import VALUE_LOSSES, LossSettings, check_losses, weighted_sum
-from ssl_defect.finetune.pairs import TrunkOptions, keep_golden, partners, pictures
-from ssl_defect.finetune.task import Batch, Task, Validation, used
+from ssl_defect.finetune.pairs import PairTask, TrunkOptions, keep_golden, pictures
+from ssl_defect.finetune.task import Batch, Validation, used
 from ssl_defect.finetune.views import show
 from ssl_defect.nets.detector import Detector
 from ssl_defect.nets.heads import to_scale
-from ssl_defect.train.batches import Extras
 
 
 class Options(TrunkOptions):
@@ -45,7 +44,7 @@ class Options(TrunkOptions):
         return self
 
 
-class Regression(Task):
+class Regression(PairTask):
     """One number from the pooled features."""
 
     def __init__(self, detector: Detector, options: Options, store: Store) -> None:
@@ -70,11 +69,6 @@ class Regression(Task):
             return np.array([np.nan if s.grade is None else s.grade for s in store.samples], np.float32)
         areas = np.array([np.nan if s.label and not s.area else s.area for s in store.samples], np.float32)
         return to_scale(torch.from_numpy(areas)).numpy() if options.scale == "log" else areas
-
-    @staticmethod
-    def extras(store: Store, options: Options) -> Extras | None:  # type: ignore[override]
-        """ "partner" for pairs."""
-        return partners(store, options)
 
     @staticmethod
     def usable(store: Store, rows: NDArray[np.int64], options: Options) -> NDArray[np.int64]:  # type: ignore[override]

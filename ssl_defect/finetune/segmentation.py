@@ -18,15 +18,14 @@ from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.finetune.distillation import softened
 from ssl_defect.finetune.losses import LossSettings, check_losses, weighted_sum
-from ssl_defect.finetune.pairs import TrunkOptions, keep_golden, partners, pictures
+from ssl_defect.finetune.pairs import PairTask, TrunkOptions, keep_golden, pictures
 from ssl_defect.finetune.pixel_ap import BINS, average_precision, histogram
 from ssl_defect.finetune.synthetic import Synthetic, add_defects, refuse_classes
-from ssl_defect.finetune.task import Batch, Task, Validation, class_numbers, used
+from ssl_defect.finetune.task import Batch, Validation, class_numbers, used
 from ssl_defect.finetune.views import show
 from ssl_defect.nets.detector import Detector
 from ssl_defect.nets.losses import IGNORED
 from ssl_defect.nets.mask_losses import CLASS_MASK_LOSSES, MASK_LOSSES
-from ssl_defect.train.batches import Extras
 
 
 class Options(TrunkOptions):
@@ -84,7 +83,7 @@ class Options(TrunkOptions):
         return CLASS_MASK_LOSSES if self.target == "defect" else MASK_LOSSES
 
 
-class Segmentation(Task):
+class Segmentation(PairTask):
     """A decoder on the encoder's pyramid, with a weighted sum of losses."""
 
     def __init__(self, detector: Detector, options: Options, store: Store) -> None:
@@ -115,11 +114,6 @@ class Segmentation(Task):
     def strata(store: Store, options: Options) -> NDArray[np.int64]:  # type: ignore[override]
         """(N,) as `targets`."""
         return Segmentation.targets(store, options)
-
-    @staticmethod
-    def extras(store: Store, options: Options) -> Extras | None:  # type: ignore[override]
-        """ "partner" for pairs."""
-        return partners(store, options)
 
     @staticmethod
     def usable(store: Store, rows: NDArray[np.int64], options: Options) -> NDArray[np.int64]:  # type: ignore[override]
