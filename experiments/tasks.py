@@ -1,4 +1,4 @@
-"""Every fine-tuning task on real pictures, from two initialisations, beside the classical ways: one table.
+"""Every task on real pictures, from two initialisations, beside good images alone and the classical ways: one table.
 
     python experiments/tasks.py --root magnetic_tile=../shared/data/magnetic_tile [--size 64] [--jobs 2] [--only pairs]
 
@@ -66,6 +66,11 @@ ROWS = [
     *(Row(f"detection, {name}", TILE, "detection", (options_of(architecture=name),)) for name in DETECTORS),
     Row("instances, Mask R-CNN", TILE, "instance"),
     *(
+        Row(f"good images alone, {name}", data, "anomaly", (f"anomaly={{detector: {name}}}",))
+        for data in (TILE, CELLS)
+        for name in ("patchcore", "padim", "gaussian", "knn")
+    ),
+    *(
         Row(f"classical, {name}", TILE, "classical", (options_of(method=name),))
         for name in ("otsu", "adaptive", "template", "golden")
     ),
@@ -87,7 +92,8 @@ def runs(options: argparse.Namespace) -> dict[str, tuple[Row, str, Recipe]]:
         for start in row.starts():
             name = "-".join([*"".join(c if c.isalnum() else " " for c in row.name).split(), row.data, start])
             lines = [f"name={name}", f"data.image_size={options.size}", f"pretrain.method={start}", "compute.threads=1"]
-            lines += [f"model.backbone={options.backbone}", f"seed={options.seed}", f"finetune.task={row.task}"]
+            lines += [f"model.backbone={options.backbone}", f"seed={options.seed}"]
+            lines += [f"finetune.task={row.task}"] if row.task != "anomaly" else []
             lines += ["finetune.labels_per_class=null", f"finetune.steps={options.steps}", "finetune.batch_size=16"]
             lines += [
                 "finetune.eval_every=50",
