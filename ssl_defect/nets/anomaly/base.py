@@ -13,12 +13,13 @@ from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.heads import Head
 
 SMOOTH = 1 / 64  # standard deviation of the map's smoothing as a share of the side: 4 of 256 pixels, as in PatchCore
+STEEPNESS = 4
 Pictures = Callable[[], Iterator[Tensor]]
 """Starts anew at each call: batches of pictures (B, C, S, S) in [0, 1] on the encoder's device."""
 
 
 class AnomalyHead(Head):
-    """The interface. A distance becomes `d / (d + scale)`, which keeps the order and is 0.5 at `scale`.
+    """The interface. A distance becomes a score in [0, 1) that keeps the order and is 0.5 at a scale, see `squashed`.
 
     Attributes:
         size: side of the pictures, in pixels.
@@ -63,8 +64,13 @@ class AnomalyHead(Head):
 
 
 def squashed(distance: Tensor, scale: Tensor) -> Tensor:
-    """Distances at least 0 to [0, 1): the order stays, and `scale` becomes 0.5."""
-    return distance / (distance + scale)
+    """Distances at least 0 to [0, 1]: the order stays, and `scale` becomes 0.5.
+
+    `r^4 / (1 + r^4)` of `r = d / scale`: distances of good and of defective parts differ by little more than a factor
+    of two, and without the power all scores would lie close to one half.
+    """
+    ratio = (distance / scale) ** STEEPNESS
+    return ratio / (1 + ratio)
 
 
 def enlarged(distances: Tensor, size: int) -> Tensor:
