@@ -169,6 +169,7 @@ def test_squashing_keeps_the_order_and_the_scale_is_one_half() -> None:
     assert found[3] == 0.5
     assert (found.diff() > 0).all()
     assert found[0] == 0
+    assert squashed(torch.tensor([1e30]), torch.tensor(1e-6)) == 1
 
 
 def test_levels_by_stride_and_of_a_plain_vit() -> None:

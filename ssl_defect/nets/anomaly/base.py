@@ -69,8 +69,7 @@ def squashed(distance: Tensor, scale: Tensor) -> Tensor:
     `r^4 / (1 + r^4)` of `r = d / scale`: distances of good and of defective parts differ by little more than a factor
     of two, and without the power all scores would lie close to one half.
     """
-    ratio = (distance / scale) ** STEEPNESS
-    return ratio / (1 + ratio)
+    return 1 / (1 + (scale / distance) ** STEEPNESS)  # so that neither 0 nor a huge distance becomes NaN
 
 
 def enlarged(distances: Tensor, size: int) -> Tensor:
