@@ -30,7 +30,7 @@ quickstart: install
 	$(BIN)/ssl-defect run experiments/quickstart.yaml
 
 test: dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: dev
 	$(BIN)/python -m pytest -m "not slow and not browser"
