@@ -14,6 +14,7 @@ import torch
 from ssl_defect.config import Recipe
 from ssl_defect.data.records import Sample, write_samples
 from ssl_defect.data.store import Store, open_store
+from ssl_defect.finetune.learner import Learner
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.weights import save_encoder
 
@@ -108,3 +109,17 @@ def make_case(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Case]:
         return Case(make_recipe(backbone, **settings), prepared, pretrained)
 
     return make
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """The raw weights after each step of whatever is trained."""
+    seen: list[dict[str, torch.Tensor]] = []
+    after_step = Learner.after_step
+
+    def spy(self: Learner, progress: float) -> None:
+        after_step(self, progress)
+        seen.append({name: value.clone() for name, value in self.task.detector.state_dict().items()})
+
+    monkeypatch.setattr(Learner, "after_step", spy)
+    return seen

@@ -9,38 +9,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from trying import State, equal, run
 
 from ssl_defect.errors import UserError
-from ssl_defect.finetune.learner import Learner, encoder_parts
-from ssl_defect.finetune.stage import finetune
+from ssl_defect.finetune.learner import encoder_parts
 from ssl_defect.nets.backbones import build_encoder, layer_depths
 
 Make = Callable[..., Any]
-State = dict[str, Tensor]
-
-
-def run(case, out: Path) -> State:
-    finetune(case.recipe, case.prepared, case.pretrained, out)
-    return load_file(out / "model.safetensors")
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[State]:
-    """The raw weights after each step of whatever is trained."""
-    seen: list[State] = []
-    after_step = Learner.after_step
-
-    def spy(self: Learner, progress: float) -> None:
-        after_step(self, progress)
-        seen.append({name: value.clone() for name, value in self.task.detector.state_dict().items()})
-
-    monkeypatch.setattr(Learner, "after_step", spy)
-    return seen
-
-
-def equal(one: State, two: State) -> bool:
-    return set(one) == set(two) and all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_frozen_is_a_rate_of_zero(make_case: Make, tmp_path: Path) -> None:

@@ -11,25 +11,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from trying import State, equal, run
 
 from ssl_defect.config import Recipe, validate
 from ssl_defect.errors import UserError
 from ssl_defect.finetune import training
 from ssl_defect.finetune.classification import Classification
-from ssl_defect.finetune.learner import Learner
-from ssl_defect.finetune.stage import finetune
 from ssl_defect.finetune.task import Validation
 from ssl_defect.nets.detector import load_detector
 from ssl_defect.train.batches import Batches
 
 Make = Callable[..., Any]
-State = dict[str, Tensor]
-
-
-def run(case, out: Path) -> State:
-    finetune(case.recipe, case.prepared, case.pretrained, out)
-    return load_file(out / "model.safetensors")
 
 
 def history(out: Path) -> list[dict[str, float]]:
@@ -42,24 +34,6 @@ def script(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
     looks = iter(values)
     scripted = lambda self, batches: Validation("AUROC", next(looks, values[-1]), 1.0)  # noqa: E731
     monkeypatch.setattr(Classification, "validation", scripted)
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[State]:
-    """The raw weights after each step of whatever is trained."""
-    seen: list[State] = []
-    after_step = Learner.after_step
-
-    def spy(self: Learner, progress: float) -> None:
-        after_step(self, progress)
-        seen.append({name: value.clone() for name, value in self.task.detector.state_dict().items()})
-
-    monkeypatch.setattr(Learner, "after_step", spy)
-    return seen
-
-
-def equal(one: State, two: State) -> bool:
-    return set(one) == set(two) and all(torch.equal(one[name], two[name]) for name in one)
 
 
 ODD: dict[str, dict[str, Any]] = {

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ssl_defect.data.records import write_samples
 from ssl_defect.finetune.stage import find_task, finetune, labelled_rows, make_spec
@@ -15,6 +17,7 @@ from ssl_defect.finetune.task import Task
 from ssl_defect.nets.detector import load_detector
 from ssl_defect.train.pairs import partner_rows
 
+State = dict[str, Tensor]
 RATES = {"learning_rate": 1e-2, "encoder_learning_rate": 1e-3}
 
 
@@ -46,3 +49,13 @@ def learn(case, out: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def rewrite(case, change: Callable) -> None:
     """Change the samples of a prepared set; `change(row, sample)` gives the new one."""
     write_samples(case.prepared / "samples.csv", [change(i, s) for i, s in enumerate(case.store.samples)])
+
+
+def run(case, out: Path) -> State:
+    """Fine-tune, and the weights that were kept."""
+    finetune(case.recipe, case.prepared, case.pretrained, out)
+    return load_file(out / "model.safetensors")
+
+
+def equal(one: State, two: State) -> bool:
+    return set(one) == set(two) and all(torch.equal(one[name], two[name]) for name in one)

@@ -61,4 +61,8 @@ def test_it_takes_no_gradient_and_lies_in_the_state() -> None:
 
 def test_modules_without_buffers() -> None:
     module = nn.Linear(2, 2)
-    Average(module, 0.5).update(module, 3)
+    average, before = Average(module, 0.5), module.weight.detach().clone()
+    with torch.no_grad():
+        module.weight += 1
+    average.update(module, 1000)
+    assert torch.allclose(average.module.weight, before + 0.5)
