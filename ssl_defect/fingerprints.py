@@ -97,18 +97,8 @@ def options(recipe: Recipe) -> dict[str, Settings]:
         kind = import_module(module).Options if module else Settings
         found[section] = validate(kind, raw, recipe.name, f"{section}.options")
     if recipe.anomaly:
-        found["anomaly"] = _anomaly_options(recipe)
+        found["anomaly"] = import_module(ANOMALY).options_of(recipe)
     return found
-
-
-def _anomaly_options(recipe: Recipe) -> Settings:
-    settings = recipe.anomaly
-    assert settings is not None
-    if settings.detector not in DETECTORS:
-        accepted = f"accepted: {', '.join(DETECTORS)}{nearest(settings.detector, DETECTORS)}"
-        raise UserError(f"{recipe.name}: anomaly.detector: '{settings.detector}' is unknown; {accepted}")
-    kind: type[Settings] = import_module(ANOMALY).Options
-    return validate(kind, settings.options, recipe.name, "anomaly.options")
 
 
 def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings]) -> dict[str, Any]:
@@ -156,9 +146,9 @@ def _code(recipe: Recipe, name: str) -> str:
         "finetune": (TASKS | CLASSICAL)[recipe.finetune.task][0],
     }
     if recipe.anomaly:
-        chosen["finetune"] = ANOMALY
-        chosen["evaluate"] = DETECTORS[recipe.anomaly.detector][0]
-    version = code_version(*filter(None, (STAGES[name][0], chosen.get(name))))
+        chosen["finetune"] = chosen["evaluate"] = DETECTORS[recipe.anomaly.detector][0]
+    own = ANOMALY if recipe.anomaly and name == "finetune" else ""
+    version = code_version(*filter(None, (STAGES[name][0], chosen.get(name), own)))
     if name == "report":  # its templates and styles are code as well
         version = digest([version, import_module(STAGES[name][0]).template_digest()])
     return version

@@ -13,19 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_defect.anomaly.options import Options
+from ssl_defect.anomaly.training import CHECKPOINT, train
 from ssl_defect.artifacts import require, write_json
 from ssl_defect.config import Recipe, validate
 from ssl_defect.console import minutes, say, track
 from ssl_defect.data.records import GOOD
 from ssl_defect.data.store import Store, open_store
-from ssl_defect.errors import UserError
+from ssl_defect.errors import UserError, nearest
 from ssl_defect.nets.anomaly import DETECTORS
 from ssl_defect.nets.anomaly.base import AnomalyHead, enlarged
+from ssl_defect.nets.anomaly.options import Options
+from ssl_defect.nets.anomaly.trained import TrainedHead
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.detector import Detector, Spec, save_detector
 from ssl_defect.nets.weights import load_encoder_file
-from ssl_defect.train.device import keep_freed_memory, lay_out, resolve_device
+from ssl_defect.train.checkpoint import remove_checkpoints
+from ssl_defect.train.device import lay_out, make_fabric, precision_name
 
 BATCH = 32
 Rows = NDArray[np.int64]
@@ -42,28 +45,47 @@ def anomaly(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> None
     settings = recipe.anomaly
     assert settings is not None
     store, encoder_file = open_store(prepared), require(pretrained / "encoder.safetensors", "pretrain")
-    options = validate(Options, settings.options, recipe.name, "anomaly.options")
+    options = options_of(recipe)
     rows, held = good_rows(store, "train"), good_rows(store, "val")
     began = time.monotonic()
     torch.manual_seed(recipe.seed)
     encoder = build_encoder(recipe.model.backbone, store.images.shape[1])
     meta = load_encoder_file(encoder, encoder_file)
     detector = Detector(encoder, make_spec(recipe, store, options, encoder, len(rows)))
-    device = resolve_device(recipe.compute)
-    keep_freed_memory()
-    if recipe.compute.threads:
-        torch.set_num_threads(recipe.compute.threads)
-    lay_out(detector).to(device).eval()
-    head = detector.head
+    fabric = make_fabric(recipe.compute, lay_out(detector))
+    head = detector.to(fabric.device).eval().head
     assert isinstance(head, AnomalyHead)
+    out.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
-        head.fit(detector.encoder, lambda: pictures(store, rows, device, "anomaly: good training images"), recipe.seed)
-        calibrate(detector, head, pictures(store, held, device, "anomaly: good validation images"), options.quantile)
+        head.fit(detector.encoder, lambda: pictures(store, rows, fabric.device, "anomaly: good images"), recipe.seed)
+    history = train(recipe, store, rows, detector, fabric, out) if isinstance(head, TrainedHead) else []
+    with torch.no_grad():
+        good = pictures(store, held, fabric.device, "anomaly: good validation images")
+        calibrate(detector, head, good, options.quantile)
     seconds = time.monotonic() - began
     say(f"anomaly: {settings.detector} fitted on {len(rows)} good images, {minutes(seconds)} min")
-    out.mkdir(parents=True, exist_ok=True)
     save_detector(out / "model.safetensors", detector, meta)
-    write_json(out / "finetune.json", summary(recipe, detector, len(rows), seconds, meta))
+    facts = summary(recipe, detector, len(rows), seconds, meta)
+    facts |= (
+        {"steps": len(history) and int(history[-1]["step"]), "precision": precision_name(fabric)} if history else {}
+    )
+    write_json(out / "finetune.json", facts)
+    remove_checkpoints(out / CHECKPOINT)
+
+
+def options_of(recipe: Recipe) -> Options:
+    """The detector's settings, validated.
+
+    Raises:
+        UserError: the detector is unknown, or an option is wrong.
+    """
+    settings = recipe.anomaly
+    assert settings is not None
+    if settings.detector not in DETECTORS:
+        accepted = f"accepted: {', '.join(DETECTORS)}{nearest(settings.detector, DETECTORS)}"
+        raise UserError(f"{recipe.name}: anomaly.detector: '{settings.detector}' is unknown; {accepted}")
+    kind: type[Options] = import_module(DETECTORS[settings.detector][0]).OPTIONS[settings.detector]
+    return validate(kind, settings.options, recipe.name, "anomaly.options")
 
 
 def good_rows(store: Store, split: str) -> Rows:
@@ -96,7 +118,7 @@ def make_spec(recipe: Recipe, store: Store, options: Options, encoder: Any, coun
     )
 
 
-def pictures(store: Store, rows: Rows, device: str, title: str) -> Iterator[Tensor]:
+def pictures(store: Store, rows: Rows, device: torch.device, title: str) -> Iterator[Tensor]:
     """Batches (B, C, S, S) in [0, 1] on the device, with progress."""
     starts = range(0, len(rows), BATCH)
     for start in track(starts, len(starts), title):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fitting import SMALL
 
 from ssl_defect import pipeline
 from ssl_defect.config import Recipe
@@ -27,7 +28,7 @@ def recipe(folder: Path, detector: str = "patchcore", **options: Any) -> Recipe:
             "data": data,
             "model": {"backbone": "test_resnet"},
             "pretrain": {"method": "none"},
-            "anomaly": {"detector": detector, "options": {"strides": [4, 8], "dimensions": 8} | options},
+            "anomaly": {"detector": detector, "options": SMALL.get(detector, {}) | options},
             "evaluate": {"bootstrap": 100, "embeddings": False},
             "compute": {"threads": 1, "device": "cpu"},
         }

@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from fitting import SIZE, encoder, fitted, parts
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor
 
-from ssl_defect.anomaly.options import Options
 from ssl_defect.errors import UserError
 from ssl_defect.nets.anomaly import DETECTORS
-from ssl_defect.nets.anomaly.base import AnomalyHead, enlarged, squashed
-from ssl_defect.nets.anomaly.build import anomaly_head
+from ssl_defect.nets.anomaly.base import enlarged, squashed
 from ssl_defect.nets.anomaly.patchcore import PatchCore, nearest
 from ssl_defect.nets.anomaly.patches import levels_of, patch_features, patch_side, patch_width
-from ssl_defect.nets.backbones import Encoder, build_encoder
-
-SIZE, COUNT = 32, 24
-OPTIONS = Options(strides=(4, 8), share=0.2, dimensions=12).model_dump(mode="json")
-
-
-def encoder(name: str = "test_resnet") -> Encoder:
-    torch.manual_seed(0)
-    return build_encoder(name, SIZE).eval()
-
-
-def parts(count: int = COUNT, seed: int = 0, spot: bool = False) -> Tensor:
-    x = 0.5 + 0.05 * torch.randn(count, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
-    if spot:
-        x[:, :, 20:26, 8:14] += 0.4
-    return x.clamp(0, 1)
-
-
-def fitted(name: str, body: Encoder, **more: Any) -> AnomalyHead:
-    options = {"detector": name, **OPTIONS, **more}
-    kind = type(anomaly_head(body, [], options | {"memory": 1}))
-    head = kind(body, options | kind.measured(body, options, COUNT)).eval()
-    good = parts()
-
-    def batches() -> Iterator[Tensor]:
-        yield from good.split(7)
-
-    with torch.no_grad():
-        head.fit(body, batches, 0)
-    return head
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])

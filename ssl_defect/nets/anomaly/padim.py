@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ssl_defect.nets.anomaly.base import AnomalyHead, Pictures
+from ssl_defect.nets.anomaly.options import LevelOptions
 from ssl_defect.nets.anomaly.patches import levels_of, patch_features, patch_side, patch_width
 from ssl_defect.nets.backbones import Encoder
 
 RIDGE = 0.01  # on the diagonal of every covariance, section III.B
+
+
+class Options(LevelOptions):
+    """Settings of PaDiM."""
+
+    dimensions: int = Field(100, ge=1, le=2048, description="Channels, drawn at random, that are kept.")
 
 
 class PaDiM(AnomalyHead):
@@ -71,3 +79,4 @@ class PaDiM(AnomalyHead):
 
 
 HEADS = {"padim": PaDiM}
+OPTIONS = {"padim": Options}

@@ -7,14 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ssl_defect.nets.anomaly.base import AnomalyHead, Pictures
 from ssl_defect.nets.anomaly.coreset import coreset
+from ssl_defect.nets.anomaly.options import LevelOptions
 from ssl_defect.nets.anomaly.patches import levels_of, patch_features, patch_side, patch_width
 from ssl_defect.nets.backbones import Encoder
 
 BLOCK = 8192  # patches of the memory compared at a time, so that memory stays flat
+
+
+class Options(LevelOptions):
+    """Settings of PatchCore."""
+
+    share: float = Field(0.1, gt=0, le=1, description="Share of the patches that the memory keeps.")
+    neighbours: int = Field(9, ge=1, le=1000, description="Neighbours that weigh an image's score.")
 
 
 class PatchCore(AnomalyHead):
@@ -93,3 +102,4 @@ def nearest(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
 
 
 HEADS = {"patchcore": PatchCore}
+OPTIONS = {"patchcore": Options}

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ssl_defect.nets.anomaly.base import AnomalyHead, Pictures
+from ssl_defect.nets.anomaly.options import Options
 from ssl_defect.nets.backbones import Encoder
 
 
@@ -39,6 +41,12 @@ class Gaussian(AnomalyHead):
     def forward(self, encoder: Encoder, x: Tensor) -> dict[str, Tensor]:
         """-> "distance" (B,)."""
         return {"distance": ((encoder(x).float() - self.mean) @ self.whitening.T).norm(dim=1)}
+
+
+class NeighbourOptions(Options):
+    """Settings of the nearest neighbours."""
+
+    neighbours: int = Field(9, ge=1, le=1000, description="Nearest good images whose mean distance is the score.")
 
 
 class NearestNeighbours(AnomalyHead):
@@ -85,3 +93,4 @@ def _pooled(encoder: Encoder, pictures: Pictures) -> Tensor:
 
 
 HEADS = {"gaussian": Gaussian, "knn": NearestNeighbours}
+OPTIONS = {"gaussian": Options, "knn": NeighbourOptions}
