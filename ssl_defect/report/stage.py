@@ -32,6 +32,9 @@ SECTIONS: tuple[tuple[str, str, Callable[[RunRecords], dict[str, Any]]], ...] = 
     ("protocol", "Protocol", protocol.section),
 )
 
+STYLES = ("style.css.j2",)  # joined in this order, as are the scripts
+SCRIPTS = ("script.js",)
+
 
 def report(recipe: Recipe, run: Path, out: Path) -> None:
     """Write `out/index.html` from `run/{prepare,pretrain,finetune,evaluate}`.
@@ -48,7 +51,7 @@ def report(recipe: Recipe, run: Path, out: Path) -> None:
 def render(records: RunRecords) -> str:
     """The page as a function of its records: no clock, no network, no chance."""
     recipe = records.recipe
-    style, script = _source("style.css.j2"), _source("script.js")
+    style, script = ("\n".join(_source(name) for name in names) for names in (STYLES, SCRIPTS))
     return (
         _environment()
         .get_template("page.html.j2")
@@ -69,7 +72,7 @@ def render(records: RunRecords) -> str:
 def template_digest() -> str:
     """SHA-256 (16 hex digits) over templates, style and script, for the stage's fingerprint."""
     whole = hashlib.sha256()
-    for path in sorted([*HERE.rglob("*.j2"), *HERE.rglob("*.js")]):
+    for path in sorted([*HERE.rglob("*.j2"), *HERE.rglob("*.js"), *HERE.rglob("*.css")]):
         whole.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes())
     return whole.hexdigest()[:16]
 
