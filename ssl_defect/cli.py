@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -48,9 +49,11 @@ def _run(recipe_file: Path, settings: list[str], out: Path | None, stages: tuple
 
     recipe = load_recipe(recipe_file, settings)
     folder = out or Path("reports") / recipe.name
-    pipeline.run(recipe, folder, *stages, force=force)
-    if stages[1] == "report":
-        print(f"report: {folder / 'report' / 'index.html'}")
+    runs = pipeline.runs_of(recipe, folder)
+    for one, place in runs:
+        pipeline.run(one, place, *stages, force=force)
+    for _, place in runs if stages[1] == "report" else []:
+        print(f"report: {place / 'report' / 'index.html'}")
 
 
 def _stage_command(name: str) -> Callable[..., None]:
@@ -181,7 +184,6 @@ def _schema() -> dict[str, Any]:
     from ssl_defect.config import Recipe
     from ssl_defect.data.sources import SOURCES
     from ssl_defect.finetune import CLASSICAL, TASKS
-    from ssl_defect.fingerprints import ANOMALY
     from ssl_defect.nets.anomaly import DETECTORS
     from ssl_defect.pretrain import METHODS
 
@@ -190,6 +192,7 @@ def _schema() -> dict[str, Any]:
         ("DataSettings", "source", SOURCES),
         ("PretrainSettings", "method", METHODS),
         ("FinetuneSettings", "task", TASKS | CLASSICAL),
+        ("AnomalySettings", "detector", DETECTORS),
     )
     for section, key, table in places:
         known = whole["$defs"][section]
@@ -197,15 +200,17 @@ def _schema() -> dict[str, Any]:
         known["allOf"] = [
             {
                 "if": {"properties": {key: {"const": name}}, "required": [key]},
-                "then": {"properties": {"options": import_module(module).Options.model_json_schema()}},
+                "then": {"properties": {"options": _options(import_module(module), name).model_json_schema()}},
             }
             for name, (module, _) in table.items()
             if module
         ]
-    known = whole["$defs"]["AnomalySettings"]["properties"]
-    known["detector"]["enum"] = list(DETECTORS)
-    known["options"] = import_module(ANOMALY).Options.model_json_schema()
     return whole
+
+
+def _options(module: ModuleType, name: str) -> Any:
+    """The class of the options: a module holds one, or a table of them by name."""
+    return module.OPTIONS[name] if hasattr(module, "OPTIONS") else module.Options
 
 
 def main() -> None:

@@ -124,4 +124,5 @@ def _section(kind: type[Settings], path: list[str]) -> type[Settings]:
 
 def dump_yaml(recipe: Recipe) -> str:
     """The recipe with every default filled in, as YAML that `load_recipe` reads back to an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
+    left_out = {"finetune"} if recipe.anomaly and not recipe.beside else set()
+    return yaml.safe_dump(recipe.model_dump(exclude=left_out), sort_keys=False, allow_unicode=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from ssl_defect import artifacts
-from ssl_defect.config import Recipe, dump_yaml, load_recipe
+from ssl_defect.config import FinetuneSettings, Recipe, dump_yaml, load_recipe
 from ssl_defect.console import minutes, say
 from ssl_defect.errors import UserError, clear_system_errors, nearest
 from ssl_defect.fingerprints import STAGES, Plan, options, plan
@@ -60,6 +60,18 @@ def run(
         plans = plan(recipe, last)
         _require_earlier(out, plans, first)
         return {name: _bring_up_to_date(recipe, out, plans[name], force) for name in names}
+
+
+def runs_of(recipe: Recipe, out: Path) -> list[tuple[Recipe, Path]]:
+    """The runs that a recipe asks for: one, or two that share their first stages where `anomaly` is beside `finetune`.
+
+    The detector of good images alone goes into the folder beside `out` whose name ends in `-anomaly`.
+    """
+    if not recipe.beside:
+        return [(recipe, out)]
+    alone = recipe.model_copy(update={"finetune": FinetuneSettings()})
+    alone.model_fields_set.discard("finetune")
+    return [(recipe.model_copy(update={"anomaly": None}), out), (alone, out.with_name(f"{out.name}-anomaly"))]
 
 
 def status(out: Path) -> list[StageStatus]:

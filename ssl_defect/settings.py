@@ -168,7 +168,7 @@ class FinetuneSettings(Settings):
 
 
 class AnomalySettings(Settings):
-    """anomaly: an encoder and good images alone to a detector; it stands where `finetune` would."""
+    """anomaly: an encoder and good images alone to a detector; it stands where `finetune` would, or beside it."""
 
     detector: str = Field("patchcore", description="`ssl-defect detectors` lists the names.")
     options: dict[str, Any] = Field(default_factory=dict, description="Settings of the detector.")
@@ -179,6 +179,13 @@ class EvaluateSettings(Settings):
 
     bootstrap: int = Field(1000, ge=100, description="Bootstrap draws over groups for each interval.")
     level: float = Field(0.95, gt=0.5, lt=1, description="Confidence level of the intervals.")
+    threshold: Literal["auto", "f1", "quantile"] = Field(
+        "auto",
+        description="Rule on validation: largest F1, or a quantile of the good; `auto`: F1 if there are defects.",
+    )
+    quantile: float = Field(
+        0.95, gt=0.5, lt=1, description="Of the good validation scores; new good parts exceed it with 1 - quantile."
+    )
     aupro_limit: float = Field(0.3, gt=0, le=1, description="AUPRO integrates up to this false-positive rate.")
     embeddings: bool = Field(True, description="PCA, t-SNE and UMAP of the test images.")
     gradcam: int = Field(12, ge=0, le=200, description="Number of test images that get a Grad-CAM.")
@@ -189,6 +196,11 @@ class ReportSettings(Settings):
 
     title: str = Field("", description="Title of the page; the recipe's name where left out.")
     pictures: int = Field(24, ge=0, le=500, description="Number of mistakes shown with overlays.")
+    gallery: Literal["auto", "page", "folder", "none"] = Field(
+        "auto",
+        description="Where the pictures of all test images lie: in the page (`page`), in files beside it (`folder`), "
+        "nowhere (`none`: no gallery), or in the page up to 1,000 of them (`auto`).",
+    )
 
 
 class ComputeSettings(Settings):
@@ -216,6 +228,19 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
     compute: ComputeSettings = ComputeSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, raw: Any) -> Any:
+        """`finetune: null` takes the section out again, so that `anomaly` stands in its place."""
+        if isinstance(raw, dict) and raw.get("finetune", raw) is None:
+            return {key: value for key, value in raw.items() if key != "finetune"}
+        return raw
+
+    @property
+    def beside(self) -> bool:
+        """Whether both a detector from labels and one from good images alone are asked for."""
+        return self.anomaly is not None and "finetune" in self.model_fields_set
 
     @property
     def pretrain_seed(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssl_defect.anomaly.calibration import Found, distances, set_probability, set_scales
+from ssl_defect.anomaly.cleaning import suspects
 from ssl_defect.anomaly.training import CHECKPOINT, train
 from ssl_defect.artifacts import require, write_json
 from ssl_defect.config import Recipe, validate
@@ -21,14 +25,14 @@ from ssl_defect.data.records import GOOD
 from ssl_defect.data.store import Store, open_store
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.nets.anomaly import DETECTORS
-from ssl_defect.nets.anomaly.base import AnomalyHead, enlarged
+from ssl_defect.nets.anomaly.base import AnomalyHead
 from ssl_defect.nets.anomaly.options import Options
 from ssl_defect.nets.anomaly.trained import TrainedHead
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.detector import Detector, Spec, save_detector
 from ssl_defect.nets.weights import load_encoder_file
 from ssl_defect.train.checkpoint import remove_checkpoints
-from ssl_defect.train.device import lay_out, make_fabric, precision_name
+from ssl_defect.train.device import lay_out, make_fabric, precision_name, resolve_device
 
 BATCH = 32
 Rows = NDArray[np.int64]
@@ -37,40 +41,90 @@ Rows = NDArray[np.int64]
 def anomaly(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> None:
     """Fit a detector on the good training images; write `model.safetensors` and `finetune.json` into `out`.
 
-    The scale of its scores comes from good validation images. No defect is looked at.
+    The scale of its scores comes from good validation images; no defect is looked at, but for `calibration: logistic`,
+    which counts those among the validation images. A detector that learns in steps goes on from its checkpoint.
 
     Raises:
-        UserError: an option is wrong, an earlier stage is missing, or there are no good images.
+        UserError: an option is wrong, an earlier stage is missing, there are no good images, or NaN was found.
     """
     settings = recipe.anomaly
     assert settings is not None
     store, encoder_file = open_store(prepared), require(pretrained / "encoder.safetensors", "pretrain")
     options = options_of(recipe)
+    if recipe.compute.devices > 1:
+        raise UserError("compute.devices: a detector of anomalies is fitted in one process; set it to 1")
     rows, held = good_rows(store, "train"), good_rows(store, "val")
-    began = time.monotonic()
-    torch.manual_seed(recipe.seed)
-    encoder = build_encoder(recipe.model.backbone, store.images.shape[1])
-    meta = load_encoder_file(encoder, encoder_file)
-    detector = Detector(encoder, make_spec(recipe, store, options, encoder, len(rows)))
-    fabric = make_fabric(recipe.compute, lay_out(detector))
-    head = detector.to(fabric.device).eval().head
-    assert isinstance(head, AnomalyHead)
-    out.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad():
-        head.fit(detector.encoder, lambda: pictures(store, rows, fabric.device, "anomaly: good images"), recipe.seed)
-    history = train(recipe, store, rows, detector, fabric, out) if isinstance(head, TrainedHead) else []
-    with torch.no_grad():
-        good = pictures(store, held, fabric.device, "anomaly: good validation images")
-        calibrate(detector, head, good, options.quantile)
+    work, began = Work(recipe, store, options, encoder_file), time.monotonic()
+    suspected = suspects(rows, store.groups, options.clean, work.judge(out), recipe.seed)
+    kept = np.setdiff1d(rows, suspected)
+    fitted = work.fit(kept, out)
+    calibrate(work, fitted.detector, held)
     seconds = time.monotonic() - began
-    say(f"anomaly: {settings.detector} fitted on {len(rows)} good images, {minutes(seconds)} min")
-    save_detector(out / "model.safetensors", detector, meta)
-    facts = summary(recipe, detector, len(rows), seconds, meta)
-    facts |= (
-        {"steps": len(history) and int(history[-1]["step"]), "precision": precision_name(fabric)} if history else {}
-    )
-    write_json(out / "finetune.json", facts)
+    say(f"anomaly: {settings.detector} fitted on {len(kept)} good images, {minutes(seconds)} min")
+    save_detector(out / "model.safetensors", fitted.detector, fitted.meta)
+    facts = summary(recipe, fitted, len(kept), seconds)
+    write_json(out / "finetune.json", facts | {"cleaned": [store.samples[row].image for row in suspected]})
     remove_checkpoints(out / CHECKPOINT)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A detector, what its encoder is, and the looks at its training."""
+
+    detector: Detector
+    meta: dict[str, str]
+    history: list[dict[str, float]]
+    precision: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a fit needs but for its images."""
+
+    recipe: Recipe
+    store: Store
+    options: Options
+    encoder_file: Path
+
+    def fit(self, rows: Rows, out: Path) -> Fitted:
+        """A detector of what these rows hold; `out` takes the checkpoint and the history of one that learns."""
+        torch.manual_seed(self.recipe.seed)
+        encoder = build_encoder(self.recipe.model.backbone, self.store.images.shape[1])
+        meta = load_encoder_file(encoder, self.encoder_file)
+        detector = Detector(encoder, make_spec(self.recipe, self.store, self.options, encoder, len(rows)))
+        fabric = make_fabric(self.recipe.compute, lay_out(detector))
+        head = detector.to(fabric.device).eval().head
+        assert isinstance(head, AnomalyHead)
+        out.mkdir(parents=True, exist_ok=True)
+        with torch.no_grad():
+            head.fit(detector.encoder, lambda: self.pictures(rows, "anomaly: good images"), self.recipe.seed)
+        if not isinstance(head, TrainedHead):
+            return Fitted(detector, meta, [], "float32")
+        history = train(self.recipe, self.store, rows, detector, fabric, out)
+        return Fitted(detector, meta, history, precision_name(fabric))
+
+    def pictures(self, rows: Rows, title: str) -> Iterator[Tensor]:
+        """Batches (B, C, S, S) in [0, 1] on the device, with progress."""
+        starts, device = range(0, len(rows), BATCH), resolve_device(self.recipe.compute)
+        for start in track(starts, len(starts), title):
+            images = torch.from_numpy(np.ascontiguousarray(self.store.images[rows[start : start + BATCH]])).to(device)
+            yield images.permute(0, 3, 1, 2).float() / 255
+
+    def find(self, detector: Detector, rows: Rows, title: str) -> Found:
+        """Distances of rows."""
+        with torch.no_grad():
+            return distances(detector, self.pictures(rows, title), self.options.quantile)
+
+    def judge(self, out: Path) -> Callable[[Rows, Rows], NDArray[np.float64]]:
+        """What `suspects` asks: distances of some rows from what others hold."""
+
+        def judge(known: Rows, asked: Rows) -> NDArray[np.float64]:
+            place = out / f"cleaning-{known[0]}"
+            found = self.find(self.fit(known, place).detector, asked, "anomaly: looking for defects among the good")
+            shutil.rmtree(place)
+            return found.images
+
+        return judge
 
 
 def options_of(recipe: Recipe) -> Options:
@@ -118,46 +172,38 @@ def make_spec(recipe: Recipe, store: Store, options: Options, encoder: Any, coun
     )
 
 
-def pictures(store: Store, rows: Rows, device: torch.device, title: str) -> Iterator[Tensor]:
-    """Batches (B, C, S, S) in [0, 1] on the device, with progress."""
-    starts = range(0, len(rows), BATCH)
-    for start in track(starts, len(starts), title):
-        images = torch.from_numpy(np.ascontiguousarray(store.images[rows[start : start + BATCH]])).to(device)
-        yield images.permute(0, 3, 1, 2).float() / 255
+def calibrate(work: Work, detector: Detector, good: Rows) -> None:
+    """Scales of image and pixel scores from good validation images, and probabilities where they are asked for."""
+    head, store = detector.head, work.store
+    assert isinstance(head, AnomalyHead)
+    found = work.find(detector, good, "anomaly: good validation images")
+    set_scales(head, found, work.options.quantile)
+    if work.options.calibration == "logistic":
+        every = store.rows("val")
+        bad = every[store.labels[every] > 0]
+        more = work.find(detector, bad, "anomaly: defective validation images")
+        labels = np.repeat([0, 1], [len(good), len(bad)])
+        set_probability(head, np.concatenate([found.images, more.images]), labels)
 
 
-def calibrate(detector: Detector, head: AnomalyHead, batches: Iterator[Tensor], quantile: float) -> None:
-    """Set the scales to a quantile of what good pictures have: of the images' distances, and of all pixels'."""
-    images: list[Tensor] = []
-    pixels: list[Tensor] = []
-    for x in batches:
-        found = head(detector.encoder, x)
-        images.append(found["distance"].cpu())
-        if "distances" in found:
-            # of every picture the quantile, then the median: torch's quantile takes no more than 16 million values
-            flat = enlarged(found["distances"], head.size).flatten(1).cpu()
-            pixels += [torch.from_numpy(np.quantile(flat.numpy(), quantile, axis=1))]
-    head.calibrate(torch.quantile(torch.cat(images), quantile), torch.cat(pixels).median() if pixels else None)
-
-
-def summary(recipe: Recipe, detector: Detector, count: int, seconds: float, meta: dict[str, str]) -> dict[str, Any]:
+def summary(recipe: Recipe, fitted: Fitted, count: int, seconds: float) -> dict[str, Any]:
     """`finetune.json`, under the keys that a trained detector has."""
     assert recipe.anomaly is not None
     return {
         "task": "anomaly",
         "detector": recipe.anomaly.detector,
-        "classes": detector.spec.classes,
+        "classes": fitted.detector.spec.classes,
         "labels": {GOOD: count},
         "labels_per_class": None,
         "best_step": None,
         "best_validation": None,
         "validation_metric": "",
-        "steps": 0,
+        "steps": int(fitted.history[-1]["step"]) if fitted.history else 0,
         "stopped_early": False,
         "seconds": round(seconds, 2),
-        "precision": "float32",
+        "precision": fitted.precision,
         "losses": {},
         "batch_norm": "frozen",
-        "origin": meta.get("origin", ""),
-        "memory": detector.spec.options.get("memory"),
+        "origin": fitted.meta.get("origin", ""),
+        "memory": fitted.detector.spec.options.get("memory"),
     }

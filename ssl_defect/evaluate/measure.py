@@ -69,6 +69,7 @@ def _threshold(results: Results) -> dict[str, Any]:
         "value": results.image.value,
         "rule": results.image.rule,
         "source": "validation",
+        "false_alarms": results.image.false_alarms,
         "pixel": results.pixel.value if results.pixel else None,
         "pixel_rule": results.pixel.rule if results.pixel else None,
     }

@@ -86,9 +86,9 @@ def decide(recipe: Recipe, store: Store, found: Predictions, split: int) -> Resu
     pixel = None
     if found.maps is not None and store.masks is not None:
         counts = count(found.maps, store, found.rows, np.flatnonzero(masked[:split]), None)
-        pixel = pixel_threshold(*regions.totals(counts), counts.levels)
-    image = image_threshold(labels[:split], found.scores[:split])
+        pixel = pixel_threshold(*regions.totals(counts), counts.levels, recipe.evaluate.threshold)
     settings = recipe.evaluate
+    image = image_threshold(labels[:split], found.scores[:split], settings.threshold, settings.quantile, settings.level)
     spec = Resampling(settings.bootstrap, settings.level, recipe.seed)
     return Results(recipe, store, found, split, masked, image, pixel, spec)
 

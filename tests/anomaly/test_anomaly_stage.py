@@ -18,6 +18,8 @@ from ssl_defect.nets.anomaly import DETECTORS
 from ssl_defect.nets.detector import load_detector
 from ssl_defect.predict import predict
 
+MAPLESS = {"gaussian", "knn", "one_class_svm", "isolation_forest"}
+
 
 def recipe(folder: Path, detector: str = "patchcore", **options: Any) -> Recipe:
     data = {"source": "synthetic", "root": str(folder / "parts"), "image_size": 32, "copies": False}
@@ -42,7 +44,7 @@ def test_from_good_parts_to_a_report(detector: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     metrics = json.loads((run / "evaluate" / "metrics.json").read_text("utf-8"))
     assert 0 <= metrics["image"]["auroc"]["value"] <= 1
-    assert (metrics["pixel"] is not None) == (detector in {"patchcore", "padim"})
+    assert (metrics["pixel"] is None) == (detector in MAPLESS)
     facts = json.loads((run / "finetune" / "finetune.json").read_text("utf-8"))
     counts = json.loads((run / "prepare" / "audit.json").read_text("utf-8"))["splits"]["train"]
     assert facts["labels"] == {"good": counts["good"]}  # no defect was looked at
@@ -78,6 +80,53 @@ def test_predict_knows_such_a_detector(tmp_path: Path) -> None:
     rows = predict(tmp_path / "run", [tmp_path / "parts" / "test"], tmp_path / "out")
     assert len(rows) > 4
     assert all(0 <= row["score"] <= 1 and row["area"] != "" for row in rows)
+
+
+def test_beside_finetune_it_is_a_run_of_its_own_on_the_same_stages(tmp_path: Path) -> None:
+    both = recipe(tmp_path, "gaussian").model_dump()
+    both["finetune"] |= {"task": "classification", "steps": 2, "eval_every": 1, "batch_size": 4}
+    runs = pipeline.runs_of(Recipe.model_validate(both), tmp_path / "run")
+    assert [place.name for _, place in runs] == ["run", "run-anomaly"]
+    outcomes = [pipeline.run(one, place, last="evaluate") for one, place in runs]
+    assert outcomes[1] == {"prepare": "taken", "pretrain": "taken", "finetune": "ran", "evaluate": "ran"}
+    tasks = [json.loads((place / "evaluate" / "metrics.json").read_text("utf-8"))["protocol"] for _, place in runs]
+    assert [one["task"] for one in tasks] == ["classification", "anomaly"]
+    assert tasks[0]["split_digest"] == tasks[1]["split_digest"]
+    for _, place in runs:
+        states = [row.state for row in pipeline.status(place)]
+        assert states == ["done", "done", "done", "done", "missing"]
+
+
+def test_alone_it_is_one_run_and_null_takes_the_section_out(tmp_path: Path) -> None:
+    alone = recipe(tmp_path)
+    assert pipeline.runs_of(alone, tmp_path / "run") == [(alone, tmp_path / "run")]
+    both = alone.model_dump()
+    assert Recipe.model_validate(both).beside
+    assert not Recipe.model_validate(both | {"finetune": None}).beside
+
+
+def test_suspected_images_are_left_out_and_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pipeline.run(recipe(tmp_path, "gaussian", clean=0.25), run, last="finetune")
+    facts = json.loads((run / "finetune" / "finetune.json").read_text("utf-8"))
+    counts = json.loads((run / "prepare" / "audit.json").read_text("utf-8"))["splits"]["train"]
+    assert len(facts["cleaned"]) == round(0.25 * counts["good"])
+    assert facts["labels"]["good"] == counts["good"] - len(facts["cleaned"])
+    assert not list((run / "finetune").glob("cleaning-*"))
+
+
+def test_logistic_scores_keep_the_order(tmp_path: Path) -> None:
+    base = recipe(tmp_path, "gaussian").model_dump() | {"finetune": None}
+    base["data"]["options"] |= {"defective": 12}
+    both = {}
+    for name in ("quantile", "logistic"):
+        anomaly = {"detector": "gaussian", "options": {"calibration": name}}
+        wanted = Recipe.model_validate(base | {"anomaly": anomaly})
+        pipeline.run(wanted, tmp_path / name, last="evaluate")
+        both[name] = json.loads((tmp_path / name / "evaluate" / "metrics.json").read_text("utf-8"))
+    assert both["quantile"]["image"]["auroc"] == both["logistic"]["image"]["auroc"]
+    heads = [load_detector(tmp_path / name / "finetune" / "model.safetensors").head for name in both]
+    assert float(heads[0].steepness) != float(heads[1].steepness)
 
 
 @pytest.mark.parametrize(

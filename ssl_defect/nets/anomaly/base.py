@@ -24,10 +24,12 @@ class AnomalyHead(Head):
     Attributes:
         size: side of the pictures, in pixels.
         image_scale, pixel_scale: distances that good validation pictures rarely exceed.
+        steepness: of the image's score about its scale.
     """
 
     image_scale: Tensor
     pixel_scale: Tensor
+    steepness: Tensor
 
     def __init__(self, encoder: Encoder, options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -35,6 +37,7 @@ class AnomalyHead(Head):
         self.options = options
         self.register_buffer("image_scale", torch.ones(()))
         self.register_buffer("pixel_scale", torch.ones(()))
+        self.register_buffer("steepness", torch.tensor(float(STEEPNESS)))
 
     @classmethod
     def measured(cls, encoder: Encoder, options: Mapping[str, Any], pictures: int) -> dict[str, int]:
@@ -51,7 +54,7 @@ class AnomalyHead(Head):
 
     def predict(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """-> "score" (B,), and "map" (B, S, S) where there are distances of places."""
-        found = {"score": squashed(outputs["distance"], self.image_scale)}
+        found = {"score": squashed(outputs["distance"], self.image_scale, self.steepness)}
         if "distances" in outputs:
             found["map"] = squashed(enlarged(outputs["distances"], self.size), self.pixel_scale)
         return found
@@ -63,13 +66,13 @@ class AnomalyHead(Head):
             self.pixel_scale.fill_(float(pixel.clamp_min(torch.finfo(pixel.dtype).tiny)))
 
 
-def squashed(distance: Tensor, scale: Tensor) -> Tensor:
+def squashed(distance: Tensor, scale: Tensor, steepness: Tensor | float = STEEPNESS) -> Tensor:
     """Distances at least 0 to [0, 1]: the order stays, and `scale` becomes 0.5.
 
-    `r^4 / (1 + r^4)` of `r = d / scale`: distances of good and of defective parts differ by little more than a factor
+    `r^k / (1 + r^k)` of `r = d / scale`, which is the logistic function of `k log r`: distances of good and of defective parts differ by little more than a factor
     of two, and without the power all scores would lie close to one half.
     """
-    return 1 / (1 + (scale / distance) ** STEEPNESS)  # so that neither 0 nor a huge distance becomes NaN
+    return 1 / (1 + (scale / distance) ** steepness)  # so that neither 0 nor a huge distance becomes NaN
 
 
 def enlarged(distances: Tensor, size: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from ssl_defect.settings import Settings
@@ -16,6 +18,13 @@ class Options(Settings):
         lt=1,
         description="Of the distances of good validation images: it becomes a score of 0.5, and about 1 - quantile of "
         "the good parts score higher.",
+    )
+    calibration: Literal["quantile", "logistic"] = Field(
+        "quantile",
+        description="Of the scores: `logistic` makes them probabilities, by the defects among the validation images.",
+    )
+    clean: float = Field(
+        0.0, ge=0, le=0.5, description="Share of the good training images, those most unlike the others, left out."
     )
 
 
