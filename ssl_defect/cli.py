@@ -124,13 +124,16 @@ def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv and the overlays.")],
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Score from which a picture is defective; else the run's own.")
+    ] = None,
 ) -> None:
     """Scores, verdicts and overlays for new pictures, from the run alone."""
     from ssl_defect.errors import clear_system_errors
     from ssl_defect.predict import predict as predict_images
 
     with clear_system_errors(out):
-        rows = predict_images(run, images, out)
+        rows = predict_images(run, images, out, threshold=threshold)
     print(f"{out / 'predictions.csv'}: {len(rows)} pictures")
 
 

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +56,9 @@ class Picture(NamedTuple):
     note: str
 
 
-def predict(run: Path, images: Sequence[Path], out: Path, device: str = "auto") -> list[dict[str, Any]]:
+def predict(
+    run: Path, images: Sequence[Path], out: Path, device: str = "auto", threshold: float | None = None
+) -> list[dict[str, Any]]:
     """Judge pictures; write `predictions.csv` and `overlays/<name>.png`, at the pictures' own resolution, into `out`.
 
     A row has image, score in [0, 1], verdict (good, defective or error), found (class,
@@ -67,6 +69,7 @@ def predict(run: Path, images: Sequence[Path], out: Path, device: str = "auto") 
         run: a run folder with finished stages finetune and evaluate; its raw pictures may be gone.
         images: files, or folders that are searched whole.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        threshold: score from which a picture is called defective; the run's own where left out.
 
     Returns:
         One row per picture, in the order given.
@@ -76,6 +79,8 @@ def predict(run: Path, images: Sequence[Path], out: Path, device: str = "auto") 
             pictures could not be read.
     """
     loaded = load_run(run, device)
+    if threshold is not None:
+        loaded = replace(loaded, score=threshold)
     paths = find_pictures(images, out)
     try:
         (out / "overlays").mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,14 @@ def test_verdict_follows_the_threshold_of_the_run(
     assert rows[0]["verdict"] == verdict
 
 
+def test_another_threshold_takes_the_place_of_the_runs_own(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, picture = make_run(threshold=1.0), [write_picture(tmp_path / "a.png")]
+    before = predict(run, picture, tmp_path / "a")[0]
+    after = predict(run, picture, tmp_path / "b", threshold=0.0)[0]
+    assert (before["verdict"], after["verdict"]) == ("good", "defective")
+    assert before["score"] == after["score"]
+
+
 @pytest.mark.parametrize(("pixel", "area"), [(0.0, 1.0), (1.0, 0.0), (None, 0.0)])
 def test_area_follows_the_pixel_threshold(
     pixel: float | None, area: float, make_run: Callable[..., Path], tmp_path: Path

@@ -8,6 +8,7 @@ import numpy as np
 
 from ssl_defect.artifacts import read_json
 from ssl_defect.evaluate import regions
+from ssl_defect.evaluate.bands import bands
 from ssl_defect.evaluate.bootstrap import intervals
 from ssl_defect.evaluate.inference import Runner
 from ssl_defect.evaluate.metrics import (
@@ -60,7 +61,8 @@ def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str,
 
 def _curves(results: Results, pixel: _Pixels | None) -> dict[str, Any]:
     counts = counts_at_levels(results.labels, results.scores)
-    curves = {"roc": roc_curve(*counts), "pr": pr_curve(*counts)}
+    spread = bands(results.labels, results.scores, results.groups, results.spec)
+    curves = {"roc": roc_curve(*counts), "pr": pr_curve(*counts), "bands": spread}
     return {**curves, **(pixel.curves() if pixel else {"pixel_roc": None, "pixel_pr": None, "pro": None})}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -71,6 +72,14 @@ class Encoder(nn.Module):
         """
         x = self.prepare_input(x)
         maps: list[Tensor] = self.body.forward_intermediates(x, indices=self._indices, intermediates_only=True)
+        return maps
+
+    def maps(self, x: Tensor, levels: Sequence[int]) -> list[Tensor]:
+        """Of `pyramid` those of the levels, fine to coarse; stages behind the coarsest of them are not computed."""
+        indices = [self._indices[level] for level in sorted(levels)]
+        maps: list[Tensor] = self.body.forward_intermediates(
+            self.prepare_input(x), indices=indices, stop_early=True, intermediates_only=True
+        )
         return maps
 
     def maps_and_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -24,10 +24,17 @@ class Series:
     ys: Sequence[float]
     style: str = "s0"
     name: str = ""
+    band: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None  # places across, low and high ends
 
 
-def curve(series: Series, labels: tuple[str, str], alt: str, marks: Pairs = (), chance: Pairs = ()) -> Markup:
-    """A curve in the unit square (ROC, PR, PRO) with the operating point and the line of chance."""
+def curve(
+    series: Series, labels: tuple[str, str], alt: str, marks: Pairs = (), chance: Pairs = (), moving: str = ""
+) -> Markup:
+    """A curve in the unit square (ROC, PR, PRO) with the operating point and the line of chance.
+
+    Args:
+        moving: name of a second mark, which the page's script puts where it belongs; none where empty.
+    """
     frame = Frame(UNIT, UNIT)
     parts = [axes(frame, *labels)]
     if chance:
@@ -35,12 +42,26 @@ def curve(series: Series, labels: tuple[str, str], alt: str, marks: Pairs = (), 
     area = _area(frame, series)
     parts += [area, line(frame, series.xs, series.ys, series.style)]
     parts += [_mark(frame, x, y) for x, y in marks]
+    if moving:
+        parts.append(_moving(frame, moving))
     return picture(frame, parts, alt)
+
+
+def _moving(frame: Frame, name: str) -> Markup:
+    """A mark at the origin that carries the corners of its frame, so that a script can place it by its numbers."""
+    left, right, top, bottom = frame.across(0), frame.across(1), frame.down(1), frame.down(0)
+    ends = {"data_left": short(left), "data_right": short(right), "data_top": short(top), "data_bottom": short(bottom)}
+    return tag("circle", "", class_="mark now", cx=left, cy=bottom, r=7, data_mark=name, **ends)
 
 
 def _area(frame: Frame, series: Series) -> Markup:
     if not len(series.xs):
         return Markup("")
+    if series.band:
+        across, low, high = series.band
+        around = [*zip(across, high, strict=True), *zip(across[::-1], low[::-1], strict=True)]
+        corners = "L".join(f"{short(frame.across(x))} {short(frame.down(y))}" for x, y in around)
+        return tag("path", class_="spread", d=f"M{corners}z")
     points = "L".join(
         f"{short(frame.across(x))} {short(frame.down(y))}" for x, y in zip(series.xs, series.ys, strict=True)
     )

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ssl_defect.data.records import GOOD
 from ssl_defect.report.numbers import listed, share
-from ssl_defect.report.pictures import Bytes, Shot, aspect_of, centred, data_uri, heat_uri, outline
+from ssl_defect.report.pictures import CLEAR, Bytes, Shot, aspect_of, centred, data_uri, heat_uri, outline
 from ssl_defect.report.records import DEFECTIVE, Prediction, RunRecords
 
+Cells = npt.NDArray[np.bool_]
+Doubts = dict[int, list[str]]
 HITS = 6
+SURE = 0.9  # a mistake past this share of the other side is sure, so that its label is doubted
 
 
 def section(records: RunRecords) -> dict[str, Any]:
     """Misses, false alarms and hits with overlays; Grad-CAM of hits and mistakes."""
-    misses, alarms = _worst(records)
+    misses, alarms = worst(records.predictions)
     limit = records.recipe.report.pictures
     shown_misses, shown_alarms = _fair(misses, alarms, limit)
     positions = {one.row: place for place, one in enumerate(records.predictions)}
+    doubted = doubts(records)
 
     def shots(chosen: Sequence[Prediction]) -> list[Shot]:
-        return [_shot(records, one, positions[one.row]) for one in chosen]
+        return [_shot(records, one, positions[one.row], doubted) for one in chosen]
 
     cams = [one for one in records.predictions if one.row in records.gradcam]
     return {
@@ -32,17 +38,18 @@ def section(records: RunRecords) -> dict[str, Any]:
         "alarms": shots(shown_alarms),
         "hits": shots(_hits(records.predictions)) if limit else [],
         "counts": {"misses": len(misses), "alarms": len(alarms)},
-        "cam_wrong": [_cam(records, one) for one in cams if not one.correct],
-        "cam_right": [_cam(records, one) for one in cams if one.correct],
+        "cam_wrong": [_cam(records, one, doubted) for one in cams if not one.correct],
+        "cam_right": [_cam(records, one, doubted) for one in cams if one.correct],
         "maps": records.maps is not None,
         "masks": records.store.masks is not None,
         "gradcam": bool(cams),
     }
 
 
-def _worst(records: RunRecords) -> tuple[list[Prediction], list[Prediction]]:
-    misses = [one for one in records.predictions if one.label == 1 and one.verdict != DEFECTIVE]
-    alarms = [one for one in records.predictions if one.label == 0 and one.verdict == DEFECTIVE]
+def worst(predictions: Sequence[Prediction]) -> tuple[list[Prediction], list[Prediction]]:
+    """Misses and false alarms, each with the worst first."""
+    misses = [one for one in predictions if one.label == 1 and one.verdict != DEFECTIVE]
+    alarms = [one for one in predictions if one.label == 0 and one.verdict == DEFECTIVE]
     return sorted(misses, key=lambda one: (one.score, one.row)), sorted(alarms, key=lambda one: (-one.score, one.row))
 
 
@@ -66,59 +73,109 @@ def _hits(predictions: Sequence[Prediction]) -> list[Prediction]:
     return [item[-1] for item in sorted(order, key=lambda item: item[:3])[:HITS]]
 
 
-def _shot(records: RunRecords, one: Prediction, place: int) -> Shot:
-    level = records.metrics["threshold"].get("pixel")
-    level = 0.5 if level is None else level
-    found, heat = "", ""
+def _shot(records: RunRecords, one: Prediction, place: int, doubted: Doubts) -> Shot:
+    values, cells = heat_of(records, one, place), found_of(records, one, place)
+    heat = "" if values is None else heat_uri(values)
+    return _framed(records, one, (heat, "" if cells is None else outline(cells)), doubted)
+
+
+def heat_of(records: RunRecords, one: Prediction, place: int) -> Bytes | None:
+    """Values of the layer of heat, from the map or else from Grad-CAM; None where nothing of it would show."""
     if records.maps is not None:
-        values: Bytes = np.asarray(records.maps[place])
-        heat, found = heat_uri(centred(values, level)), outline(_called(values, level, one.area_predicted))
-    elif one.row in records.gradcam:
-        heat = heat_uri(records.gradcam[one.row])
-    return _framed(records, one, heat, found)
+        values = centred(np.asarray(records.maps[place]), _level(records))
+        return values if values.max() > CLEAR else None
+    return records.gradcam.get(one.row)
 
 
-def _called(values: Bytes, level: float, area: float | None) -> npt.NDArray[np.bool_]:
+def found_of(records: RunRecords, one: Prediction, place: int) -> Cells | None:
+    """(S, S) cells called defective; None without a map."""
+    if records.maps is None:
+        return None
+    return _called(np.asarray(records.maps[place]), _level(records), one.area_predicted)
+
+
+def drawn_of(records: RunRecords, one: Prediction) -> Cells | None:
+    """(S, S) cells drawn as defective; None without a mask."""
+    masks = records.store.masks
+    return None if masks is None or not one.label else np.asarray(masks[one.row]) > 0
+
+
+def _level(records: RunRecords) -> float:
+    level = records.metrics["threshold"].get("pixel")
+    return 0.5 if level is None else float(level)
+
+
+def _called(values: Bytes, level: float, area: float | None) -> Cells:
     """Cells called defective. The map has 8 bits, so of both steps beside `level` the one nearer the recorded area."""
     exact = level * 255
     cuts = [np.asarray(values >= cut, dtype=np.bool_) for cut in (math.ceil(exact), math.floor(exact))]
     return cuts[0] if area is None else min(cuts, key=lambda cells: abs(float(cells.mean()) - area))
 
 
-def _cam(records: RunRecords, one: Prediction) -> Shot:
-    return _framed(records, one, heat_uri(records.gradcam[one.row]), "")
+def _cam(records: RunRecords, one: Prediction, doubted: Doubts) -> Shot:
+    return _framed(records, one, (heat_uri(records.gradcam[one.row]), ""), doubted)
 
 
-def _framed(records: RunRecords, one: Prediction, heat: str, found: str) -> Shot:
+def _framed(records: RunRecords, one: Prediction, layers: tuple[str, str], doubted: Doubts) -> Shot:
     sample, store = records.store.samples[one.row], records.store
-    drawn = outline(np.asarray(store.masks[one.row]) > 0) if store.masks is not None and one.label else ""
-    kind = one.defect if one.label else "good"
+    drawn = drawn_of(records, one)
     return Shot(
         uri=data_uri(store.images[one.row]),
         side=store.images.shape[1],
         aspect=aspect_of(sample.width, sample.height),
-        heat=heat,
-        outline_true=drawn,
-        outline_found=found,
-        alt=f"Test image {one.image}: {kind}, called {one.verdict}, score {one.score:.3f}",
-        title=kind,
+        heat=layers[0],
+        outline_true="" if drawn is None else outline(drawn),
+        outline_found=layers[1],
+        alt=alt_of(one),
+        title=class_of(one),
         file=one.image,
-        notes=_notes(one),
-        flag=_flag(records, one),
+        notes=(f"score {one.score:.3f}, called {one.verdict}", *notes_of(one)),
+        flag="; ".join(doubted.get(one.row, [])),
     )
 
 
-def _notes(one: Prediction) -> tuple[str, ...]:
-    notes = [f"score {one.score:.3f}, called {one.verdict}"]
-    if one.label and one.predicted_class not in {"", "good", DEFECTIVE, one.defect}:
+def class_of(one: Prediction) -> str:
+    """The true class, `good` for a good part."""
+    return one.defect if one.label else GOOD
+
+
+def alt_of(one: Prediction) -> str:
+    """Text alternative of the picture."""
+    return f"Test image {one.image}: {class_of(one)}, called {one.verdict}, score {one.score:.3f}"
+
+
+def notes_of(one: Prediction) -> list[str]:
+    """What there is to say beside score and verdict."""
+    notes = []
+    if one.label and one.predicted_class not in {"", GOOD, DEFECTIVE, one.defect}:
         notes.append(f"class taken for {one.predicted_class}")
     if one.area_true is not None and one.area_predicted is not None:
         notes.append(f"defective area: drawn {share(one.area_true)}, predicted {share(one.area_predicted)}")
-    return tuple(notes)
+    if one.value_true is not None and one.value_predicted is not None:
+        notes.append(f"value: true {one.value_true:.3f}, predicted {one.value_predicted:.3f}")
+    return notes
 
 
-def _flag(records: RunRecords, one: Prediction) -> str:
-    for item in (records.audit.get("copies") or {}).get("mixed_labels") or []:
-        if one.image in item["images"]:
-            return f"label in doubt: its near-copies are labelled {listed(sorted(set(item['defects'])))}"
-    return ""
+def doubts(records: RunRecords) -> Doubts:
+    """Row -> why its label may be wrong; only rows that are doubted.
+
+    Near-copies with different labels are doubted, and a mistake that is sure: a miss that scores below nine in ten good
+    test images, a false alarm that scores above nine in ten defective ones.
+    """
+    found: Doubts = {}
+    mixed = {
+        image: listed(sorted(set(item["defects"])))
+        for item in (records.audit.get("copies") or {}).get("mixed_labels") or []
+        for image in item["images"]
+    }
+    good, bad = (sorted(one.score for one in records.predictions if one.label == label) for label in (0, 1))
+    for one in records.predictions:
+        said = found.setdefault(one.row, [])
+        if one.image in mixed:
+            said.append(f"label in doubt: its near-copies are labelled {mixed[one.image]}")
+        below, above = len(good) - bisect_right(good, one.score), bisect_left(bad, one.score)
+        if one.label and one.verdict != DEFECTIVE and below >= max(1, SURE * len(good)):
+            said.append(f"label in doubt: scores below {share(SURE)} of the good images")
+        if not one.label and one.verdict == DEFECTIVE and above >= max(1, SURE * len(bad)):
+            said.append(f"label in doubt: scores above {share(SURE)} of the defective images")
+    return {row: said for row, said in found.items() if said}

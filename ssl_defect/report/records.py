@@ -54,7 +54,7 @@ class RunRecords:
     """All records of a run. Optional ones are None where the run has none.
 
     Attributes:
-        predictions: the test images only, in the order of predictions.csv.
+        predictions: the test images only, in the order of predictions.csv; `validation`: those of validation.
         maps: uint8 (n_test, S, S), probability * 255, in the order of `predictions`.
         gradcam: row -> uint8 (S, S).
         views: uint8 (n, rows, S, S, 3), pictures of the pretraining; `views_before`: the same before its first step.
@@ -69,6 +69,7 @@ class RunRecords:
     metrics: dict[str, Any]
     curves: dict[str, Any]
     predictions: list[Prediction]
+    validation: list[Prediction] = field(default_factory=list)
     pretrain_history: list[dict[str, float | None]] = field(default_factory=list)
     finetune_history: list[dict[str, float | None]] = field(default_factory=list)
     embeddings: list[dict[str, str]] | None = None
@@ -89,7 +90,8 @@ def read_run(recipe: Recipe, run: Path) -> RunRecords:
     evaluate = run / "evaluate"
     embeddings = evaluate / "embeddings.csv"
     store, pictures = open_store(run / "prepare"), _arrays(run / "pretrain" / "pictures.npz")
-    predictions = [row for row in _predictions(evaluate / "predictions.csv") if row.split == "test"]
+    every = _predictions(evaluate / "predictions.csv")
+    predictions = [row for row in every if row.split == "test"]
     return RunRecords(
         recipe=recipe,
         store=store,
@@ -99,6 +101,7 @@ def read_run(recipe: Recipe, run: Path) -> RunRecords:
         metrics=read_json(evaluate / "metrics.json"),
         curves=read_json(evaluate / "curves.json"),
         predictions=predictions,
+        validation=[row for row in every if row.split == "val"],
         pretrain_history=_history(run / "pretrain" / "history.csv"),
         finetune_history=_history(run / "finetune" / "history.csv"),
         embeddings=_rows(embeddings) if embeddings.exists() else None,

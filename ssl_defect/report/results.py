@@ -9,6 +9,7 @@ from markupsafe import Markup
 from ssl_defect.report.figures import Series, agreement, curve, interval_dots, score_bars
 from ssl_defect.report.numbers import hooked, metric, share
 from ssl_defect.report.records import DEFECTIVE, RunRecords
+from ssl_defect.report.reliability import by_area, calibration
 
 NAMES = {
     "auroc": "AUROC",
@@ -46,6 +47,8 @@ def section(records: RunRecords) -> dict[str, Any]:
         "class_figure": _class_figure(metrics),
         "scores": _scores(records),
         "curves": _curves(records),
+        "calibration": calibration(records),
+        "areas": by_area(records),
         "confusion": _confusion(metrics),
         "class_confusion": _class_confusion(metrics.get("class_confusion")),
     }
@@ -177,8 +180,15 @@ def _curve(
     title, xlabel, ylabel = TITLES[key]
     value = "" if entry["value"] is None else f", area {entry['value']:.3f}"
     alt = f"{title} curve{value}: {ylabel} against {xlabel}"
-    series = Series(data[axes[0]], data[axes[1]], "s0")
-    return {"title": title, "figure": curve(series, (xlabel, ylabel), alt, *marks), "marked": bool(marks[0])}
+    spread = (curves.get("bands") or {}).get(key)
+    band = (spread[axes[0]], spread["low"], spread["high"]) if spread else None
+    series = Series(data[axes[0]], data[axes[1]], "s0", band=band)
+    return {
+        "title": title,
+        "figure": curve(series, (xlabel, ylabel), alt, *marks),
+        "marked": bool(marks[0]),
+        "band": bool(band),
+    }
 
 
 def _confusion(metrics: dict[str, Any]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ addEventListener("beforeprint", () => {
 });
 
 const command = document.querySelector(".command");
-if (navigator.clipboard) {
+if (command && navigator.clipboard) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "Copy";

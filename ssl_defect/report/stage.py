@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from ssl_defect.artifacts import atomic
 from ssl_defect.config import Recipe
-from ssl_defect.report import audit, learning, mistakes, protocol, results, verdict
+from ssl_defect.report import audit, gallery, learning, operating, protocol, results, verdict
 from ssl_defect.report.numbers import counted, share, shown
 from ssl_defect.report.records import RunRecords, read_run
 
@@ -25,25 +25,31 @@ PAGE = "index.html"
 SECTIONS: tuple[tuple[str, str, Callable[[RunRecords], dict[str, Any]]], ...] = (
     ("verdict", "Verdict", verdict.section),
     ("results", "Results", results.section),
-    ("mistakes", "Mistakes", mistakes.section),
+    ("operating", "Operating point", operating.section),
+    ("gallery", "Gallery", gallery.section),
     ("data", "Data", audit.section),
     ("embeddings", "Embeddings", learning.embeddings),
     ("learning", "Learning", learning.section),
     ("protocol", "Protocol", protocol.section),
 )
 
-STYLES = ("style.css.j2",)  # joined in this order, as are the scripts
-SCRIPTS = ("script.js",)
+STYLES = ("style.css.j2", "operating.css", "gallery.css")  # joined in this order, as are the scripts
+SCRIPTS = ("script.js", "operating.js", "gallery.js")
 
 
 def report(recipe: Recipe, run: Path, out: Path) -> None:
-    """Write `out/index.html` from `run/{prepare,pretrain,finetune,evaluate}`.
+    """Write `out/index.html` from `run/{prepare,pretrain,finetune,evaluate}`, and a large gallery's pictures beside it.
 
     Raises:
         UserError: a record that every run has is missing or damaged.
     """
-    html = render(read_run(recipe, run))
+    records = read_run(recipe, run)
+    html = render(records)
     out.mkdir(parents=True, exist_ok=True)
+    for name, data in gallery.files(records):
+        path = out / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
     with atomic(out / PAGE) as temporary:
         temporary.write_text(html, encoding="utf-8", newline="\n")
 
@@ -64,6 +70,7 @@ def render(records: RunRecords) -> str:
             method=verdict.method_name(records.pretrain),
             metrics=records.metrics,
             level=verdict.level_name(records.metrics),
+            beside=gallery.form_of(records) == "folder",
             sections=[(anchor, heading, fill(records)) for anchor, heading, fill in SECTIONS],
         )
     )

@@ -18,6 +18,13 @@ SIZE, COUNT = 32, 24
 SMALL: dict[str, dict[str, Any]] = {  # what suits 24 parts of 32 pixels; defaults are for real sets
     "patchcore": {"strides": (4, 8), "share": 0.2},
     "padim": {"strides": (4, 8), "dimensions": 12},
+    "simplenet": {"strides": (4, 8), "hidden": 32, "steps": 60, "batch_size": 8},
+    "glass": {"strides": (4, 8), "hidden": 32, "ascents": 2, "steps": 60, "batch_size": 8},
+    "synthetic": {"decoder_width": 8, "steps": 60, "batch_size": 8, "learning_rate": 5e-3},
+    "isolation_forest": {"trees": 60},
+    "reverse_distillation": {"strides": (8, 16), "width": 32, "steps": 50},
+    "autoencoder": {"error": "l2", "code": 8, "width": 8, "steps": 40, "learning_rate": 5e-3},
+    "mae": {"strides": (4, 8), "width": 16, "depth": 1, "steps": 40},
 }
 
 

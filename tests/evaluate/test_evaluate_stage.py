@@ -104,7 +104,7 @@ def test_a_perfect_segmenter_is_perfect_everywhere(tmp_path, monkeypatch):
     assert set(metrics["classes"]) == {"crack", "spot"}
     assert metrics["counts"]["good"] + metrics["counts"]["defective"] == metrics["counts"]["test"] == 36
     assert sum(metrics["image"]["confusion"].values()) == 36
-    assert set(curves) == {"roc", "pr", "pixel_roc", "pixel_pr", "pro"}
+    assert set(curves) == {"roc", "pr", "bands", "pixel_roc", "pixel_pr", "pro"}
     assert not list(out.glob(".*"))
     assert [row["split"] for row in rows] == ["val"] * 12 + ["test"] * 36
     for row in rows:

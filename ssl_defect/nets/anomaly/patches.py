@@ -51,7 +51,20 @@ def patch_features(encoder: Encoder, x: Tensor, levels: Sequence[int]) -> Tensor
     Returns:
         float32 (B, D, h, w).
     """
-    maps = encoder.pyramid(x)
-    near = [F.avg_pool2d(maps[level].float(), 3, stride=1, padding=1, count_include_pad=False) for level in levels]
+    maps = encoder.maps(x, levels)
+    near = [F.avg_pool2d(m.float(), 3, stride=1, padding=1, count_include_pad=False) for m in maps]
     size = max((m.shape[-2:] for m in near), key=lambda shape: shape[0])
     return torch.cat([F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in near], dim=1)
+
+
+def check_finite(features: Tensor) -> None:
+    """Refuse features from which nothing can be learnt.
+
+    Raises:
+        UserError: one is not a finite number.
+    """
+    if not bool(torch.isfinite(features).all()):
+        raise UserError(
+            "anomaly: the encoder gives features that are no finite numbers for good images; accepted: finite weights; "
+            "pretrain again with a lower learning rate, or take pretrain.method: imagenet"
+        )

@@ -1,0 +1,250 @@
+// The gallery: every test image in pages of 48, sorted and filtered, its layers blended; one of them large in a dialog.
+{
+  const PAGE = 48;
+  const KINDS = { miss: "miss", alarm: "false alarm", hit: "hit", good: "good" };
+  const SORTS = { // what is compared, and whether the highest comes first
+    worst: [(one) => one.index, false],
+    score: [(one) => one.score, true],
+    error: [(one) => one.error, true],
+    class: [(one) => one.class, false],
+    file: [(one) => one.file, false],
+    group: [(one) => one.group, false],
+  };
+  const SWITCHES = { h: "heat", m: "mask", c: "contour" };
+  const STEPS = { ArrowLeft: -1, ArrowRight: 1 };
+
+  const make = (tag, name = "", text = "") => Object.assign(document.createElement(tag), { className: name, textContent: text });
+  const press = (name, text = "") => Object.assign(make("button", name, text), { type: "button" });
+  const drawn = (side, marks) => {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", `0 0 ${side} ${side}`);
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("aria-hidden", "true");
+    for (const [name, data] of marks) {
+      for (const style of data ? ["halo", name] : []) {
+        const path = document.createElementNS(svg.namespaceURI, "path");
+        path.setAttribute("class", `${style} layer-${name}`);
+        path.setAttribute("d", data);
+        svg.append(path);
+      }
+    }
+    return svg;
+  };
+  const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+  const plain = (event) => !(event.ctrlKey || event.metaKey || event.altKey);
+
+  const begin = (root, { side, threshold, images }) => {
+    const find = (selector) => root.querySelector(selector);
+    const every = (selector) => [...root.querySelectorAll(selector)];
+    const tool = (name) => find(`[data-tool="${name}"]`);
+    const grid = find(".thumbs"), dialog = find("dialog"), pager = find(":scope > .pager");
+    const layers = { picture: 100, heat: 75, mask: true, contour: true };
+    let before = layers.heat; // what `h` goes back to
+    let shown = [], page = 0, at = 0, group = null;
+    images.forEach((one, index) => { one.index = index; });
+
+    // Pictures
+    const picture = (one, alt) => {
+      const frame = make("span", "frame"), stack = make("span", "stack");
+      stack.style.setProperty("--aspect", one.aspect);
+      for (const [name, uri] of [["picture", one.picture], ["heat", one.heat]]) {
+        if (!uri) continue;
+        const image = Object.assign(make("img", `layer-${name}`), { alt: name === "picture" ? alt : "", decoding: "async" });
+        image.addEventListener("error", () => { find("[data-lost]").hidden = false; });
+        image.src = uri;
+        stack.append(image);
+      }
+      stack.append(drawn(side, [["found", one.contour], ["true", one.mask]]));
+      frame.append(stack);
+      return frame;
+    };
+    const scale = (one) => {
+      const track = make("span", "track");
+      track.style.setProperty("--score", one.score);
+      if (threshold !== null) track.style.setProperty("--threshold", threshold);
+      track.classList.toggle("open", threshold === null);
+      track.append(make("i"), make("b"));
+      return track;
+    };
+    const thumb = (one, place) => {
+      const item = make("li"), button = press(`thumb ${one.kind}`), words = make("span", "words"), first = make("span", "first");
+      Object.assign(button.dataset, { row: one.row, place });
+      button.tabIndex = -1;
+      first.append(make("b", "kind", KINDS[one.kind]), make("span", "score", one.score.toFixed(3)));
+      words.append(first, make("span", "class", one.class));
+      if (one.doubts.length) words.append(make("span", "flag", "label in doubt"));
+      words.append(make("span", "file", one.file));
+      if (one.copies > 1) words.append(make("span", "copy", `group ${one.group}: ${one.copies} copies`));
+      button.append(picture(one, ""), scale(one), words);
+      item.append(button);
+      return item;
+    };
+
+    // Which, and in which order
+    const fits = () => {
+      const kinds = new Set(every("[data-kind]:checked").map((box) => box.dataset.kind));
+      const name = tool("class").value, words = tool("find").value.trim().toLowerCase();
+      const doubted = tool("doubted")?.checked;
+      return (one) => (group === null || one.group === group) && kinds.has(one.kind) && (!name || one.class === name)
+        && (!doubted || one.doubts.length > 0) && one.file.toLowerCase().includes(words);
+    };
+    const choose = () => {
+      const [key, falling] = SORTS[tool("sort").value];
+      const turned = tool("turn").getAttribute("aria-pressed") === "true";
+      const sign = falling === turned ? 1 : -1;
+      shown = images.filter(fits()).sort((a, b) => {
+        const one = key(a), other = key(b);
+        return (one < other ? -sign : one > other ? sign : 0) || a.index - b.index;
+      });
+      turn(0);
+    };
+    const turn = (to) => {
+      const pages = Math.max(1, Math.ceil(shown.length / PAGE)), where = group === null ? "" : `, near-copy group ${group}`;
+      page = Math.min(Math.max(to, 0), pages - 1);
+      at = page * PAGE;
+      grid.replaceChildren(...shown.slice(at, at + PAGE).map((one, place) => thumb(one, at + place)));
+      if (grid.firstChild) grid.firstChild.firstChild.tabIndex = 0;
+      find('[role="status"]').textContent = shown.length ? `${shown.length} of ${images.length} images${where}` : `No image fits${where}`;
+      tool("ungroup").hidden = group === null;
+      pager.hidden = pages === 1;
+      pager.querySelector("span").textContent = `Page ${page + 1} of ${pages}`;
+      const [back, on] = pager.querySelectorAll("button");
+      [back.disabled, on.disabled] = [page === 0, page === pages - 1];
+    };
+    const focus = (place) => {
+      if (place < 0 || place >= shown.length) return;
+      if (Math.floor(place / PAGE) !== page) turn(Math.floor(place / PAGE));
+      at = place;
+      for (const button of grid.querySelectorAll(".thumb")) button.tabIndex = Number(button.dataset.place) === at ? 0 : -1;
+      grid.querySelector('[tabindex="0"]')?.focus();
+    };
+    const together = (number) => {
+      group = number;
+      for (const box of every("[data-kind]")) box.checked = true;
+      tool("class").value = tool("find").value = "";
+      if (tool("doubted")) tool("doubted").checked = false;
+      choose();
+    };
+
+    // Layers
+    const blend = () => {
+      for (const name of ["picture", "heat"]) root.style.setProperty(`--${name}`, layers[name] / 100);
+      for (const name of ["mask", "contour"]) root.classList.toggle(`no-${name}`, !layers[name]);
+      for (const input of every("[data-layer]")) {
+        const value = layers[input.dataset.layer];
+        if (input.type === "checkbox") input.checked = value; else input.value = value;
+      }
+    };
+    const flip = (name) => {
+      if (name !== "heat") layers[name] = !layers[name];
+      else if (layers.heat) { before = layers.heat; layers.heat = 0; } else layers.heat = before || 75;
+      blend();
+    };
+
+    // One image, large
+    const row = (list, name, text) => {
+      const pair = make("div");
+      pair.append(make("dt", "", name), make("dd", "", text));
+      list.append(pair);
+    };
+    const facts = (one) => {
+      const about = make("div", "about"), list = make("dl");
+      row(list, "class", one.class);
+      row(list, "verdict", `${KINDS[one.kind]}: called ${one.called}`);
+      row(list, "score", threshold === null ? one.score.toFixed(3) : `${one.score.toFixed(3)}, threshold ${threshold.toFixed(3)}`);
+      about.append(list, ...one.notes.map((note) => make("p", "", note)), ...one.doubts.map((doubt) => make("p", "flag", doubt)));
+      return about;
+    };
+    const copies = (one) => {
+      const box = make("div", "copies");
+      if (one.copies < 2) return box;
+      const others = images.filter((other) => other.group === one.group && other !== one);
+      const here = others.length + 1 === one.copies ? "all" : others.length + 1;
+      box.append(make("p", "", `Near-copy group ${one.group}: ${one.copies} images, ${here} of them in the test set.`));
+      for (const other of others.slice(0, 12)) {
+        const button = press(`copy ${other.kind}`);
+        button.title = other.file;
+        button.dataset.row = other.row;
+        button.append(picture(other, ""), make("span", "", `${KINDS[other.kind]}, ${other.class}`), make("span", "", other.score.toFixed(3)));
+        button.addEventListener("click", () => open(other));
+        box.append(button);
+      }
+      const all = press("", "Show the group");
+      all.addEventListener("click", () => { together(one.group); dialog.close(); });
+      box.append(all);
+      return box;
+    };
+    const open = (one) => {
+      const place = shown.indexOf(one);
+      if (place >= 0) at = place;
+      find("#large-name").textContent = one.file;
+      find("dialog .place").textContent = place < 0 ? "not among those chosen" : `${place + 1} of ${shown.length}`;
+      const alt = `Test image ${one.file}: ${one.class}, called ${one.called}, score ${one.score.toFixed(3)}`;
+      find("dialog .stage").replaceChildren(picture(one, alt), scale(one));
+      find("dialog .about").replaceWith(facts(one));
+      find("dialog .copies").replaceWith(copies(one));
+      find('dialog [data-step="-1"]').disabled = at === 0;
+      find('dialog [data-step="1"]').disabled = at >= shown.length - 1;
+      dialog.className = `large ${one.kind}`;
+      dialog.dataset.row = one.row;
+      if (!dialog.open) dialog.showModal();
+      if (document.activeElement === document.body || document.activeElement.disabled) find('[data-step="0"]').focus();
+    };
+    const step = (by) => { if (shown[at + by]) open(shown[at + by]); };
+    // What the reader does
+    root.addEventListener("input", (event) => {
+      const { layer, kind, tool: name } = event.target.dataset;
+      if (layer) {
+        layers[layer] = event.target.type === "checkbox" ? event.target.checked : Number(event.target.value);
+        blend();
+      } else if (kind || name) choose();
+    });
+    tool("turn").addEventListener("click", (event) => {
+      event.target.setAttribute("aria-pressed", String(event.target.getAttribute("aria-pressed") !== "true"));
+      choose();
+    });
+    tool("ungroup").addEventListener("click", () => { group = null; choose(); tool("sort").focus(); });
+    grid.addEventListener("click", (event) => {
+      const button = event.target.closest(".thumb");
+      if (button) open(shown[Number(button.dataset.place)]);
+    });
+    pager.addEventListener("click", (event) => {
+      if (!event.target.dataset.page) return;
+      turn(page + Number(event.target.dataset.page));
+      root.scrollIntoView();
+    });
+    dialog.addEventListener("click", (event) => {
+      const by = event.target.dataset.step;
+      if (by === "0" || event.target === dialog) dialog.close();
+      else if (by) step(Number(by));
+    });
+    dialog.addEventListener("close", () => focus(at));
+    dialog.addEventListener("keydown", (event) => {
+      if (!plain(event) || !(event.key in STEPS) || event.target.type === "range") return;
+      event.preventDefault();
+      step(STEPS[event.key]);
+    });
+    grid.addEventListener("keydown", (event) => {
+      const across = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+      const moves = { ...STEPS, ArrowUp: -across, ArrowDown: across };
+      if (!plain(event) || !(event.key in moves || event.key === "Home" || event.key === "End")) return;
+      event.preventDefault();
+      const place = Number(event.target.closest(".thumb").dataset.place);
+      focus(event.key === "Home" ? 0 : event.key === "End" ? shown.length - 1 : place + moves[event.key]);
+    });
+    root.addEventListener("keydown", (event) => {
+      const name = SWITCHES[event.key];
+      if (name && plain(event) && find(`[data-layer="${name}"]`) && event.target.closest(".thumbs, dialog")) flip(name);
+    });
+
+    const tile = Math.min(Math.max(median(images.map((one) => one.aspect)), 0.7), 1.6);
+    root.style.setProperty("--tile", tile);
+    blend();
+    choose();
+    root.hidden = false;
+    root.parentElement.classList.add("live");
+  };
+
+  const root = document.querySelector(".gallery");
+  if (root) begin(root, JSON.parse(document.getElementById("gallery-data").textContent));
+}
