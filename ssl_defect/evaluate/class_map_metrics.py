@@ -16,9 +16,13 @@ NAMES = {"class_iou": "IoU", "class_dice": "Dice", "mean_iou": "mean IoU", "mean
 
 
 def measure(results: Results, spec: Spec) -> dict[str, Any] | None:
-    """The block "task" of `metrics.json`; None for a segmentation without classes, or without masks."""
-    maps = results.found.others.get("class_map")
-    if maps is None or results.store.masks is None:
+    """The block "task" of `metrics.json`; None for a segmentation without classes, or without masks.
+
+    A pixel is defective where the map reaches its threshold, as everywhere, and then of its likeliest defect. Against
+    the likeliest class of all, good would win nearly every pixel while the detector is unsure.
+    """
+    classes, maps = results.found.others.get("class_map"), results.found.maps
+    if classes is None or maps is None or results.pixel is None or results.store.masks is None:
         return None
     number = {name: i for i, name in enumerate(spec.classes)}
     known = results.masked[results.split :] & np.array([name in number for name in results.defects])
@@ -27,7 +31,9 @@ def measure(results: Results, spec: Spec) -> dict[str, Any] | None:
     counts = np.zeros((int(known.sum()), len(number), len(number)), np.int64)
     for i, position in enumerate(np.flatnonzero(known)):
         truth = results.store.masks[results.test[position]] * number[results.defects[position]]
-        counts[i] = count_classes(truth, maps[results.split + position], len(number))
+        place = results.split + position
+        found = np.where(maps[place] >= results.pixel.value, classes[place], 0)
+        counts[i] = count_classes(truth, found, len(number))
     left = len(known) - len(counts)
     groups = results.groups[known]
     return {

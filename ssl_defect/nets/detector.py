@@ -87,7 +87,7 @@ class Detector(nn.Module):
         Returns:
             "score" (B,), higher is more defective; classification adds "probabilities" (B, K) or "labels" (B, K - 1),
             regression "value" (B,), segmentation "map" (B, S, S), all float32 in [0, 1]; of classes also "class_map"
-            uint8 (B, S, S).
+            uint8 (B, S, S), the likeliest defect of each pixel.
         """
         return self.head.predict(self(x))
 

@@ -145,13 +145,16 @@ class SegmentationHead(Head):
         return outputs
 
     def predict(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """-> "score" (B,) and "map" (B, S, S) in [0, 1]; of classes also "class_map" uint8 (B, S, S)."""
+        """-> "score" (B,) and "map" (B, S, S) in [0, 1]; of classes also "class_map" uint8 (B, S, S).
+
+        The class map holds the likeliest defect of every pixel; whether there is one, the map tells at its threshold.
+        """
         logits = outputs["logits"].float()
         if logits.shape[1] == 1:
             found = logits[:, 0].sigmoid()
             return {"score": image_score(found, self.share), "map": found}
         found = logits.softmax(dim=1)[:, 1:].sum(dim=1).clamp(0, 1)
-        classes = logits.argmax(dim=1).to(torch.uint8)
+        classes = (1 + logits[:, 1:].argmax(dim=1)).to(torch.uint8)
         return {"score": image_score(found, self.share), "map": found, "class_map": classes}
 
 

@@ -42,7 +42,11 @@ class Fake:
 
     @property
     def found(self) -> Any:
-        return SimpleNamespace(others=self.others)
+        return SimpleNamespace(others=self.others, maps=self.others.get("map"))
+
+    @property
+    def pixel(self) -> Any:
+        return SimpleNamespace(value=0.25)
 
     @property
     def test(self) -> np.ndarray:
@@ -198,7 +202,9 @@ def class_maps() -> tuple[Fake, np.ndarray, np.ndarray, list[str]]:
     number = np.array([i % 3 for i in range(N)])
     truth = masks * number[:, None, None]
     found = np.where(rng.random((N, 4, 4)) < 0.7, truth, rng.integers(0, 3, (N, 4, 4))).astype(np.uint8)
-    return make(kinds, masks, class_map=found), truth, found, classes
+    # what is no defect is below the threshold, whatever the likeliest defect there
+    seen, kind = np.where(found > 0, 0.25, 0.2), np.where(found > 0, found, 1 + rng.integers(0, 2, found.shape))
+    return make(kinds, masks, class_map=kind.astype(np.uint8), map=seen), truth, found, classes
 
 
 def test_overlaps_of_classes_equal_scikit_learn_on_the_same_pixels() -> None:
@@ -232,7 +238,8 @@ def test_overlaps_under_weights_are_those_of_the_drawn_images() -> None:
 def test_class_maps_without_their_masks_or_of_unknown_classes_are_left_out() -> None:
     results, truth, found, classes = class_maps()
     results.store.masks[VAL + 1] = 0  # a defective one
-    results.others["class_map"] = found = np.minimum(found, 1)
+    found = np.minimum(found, 1)
+    results.others["class_map"] = np.ones_like(found)
     block = task_metrics(results, spec("segmentation", classes[:2], target="defect"))
     assert block is not None
     kept = [i for i in range(VAL, N) if i % 3 < 2 and i != VAL + 1]

@@ -247,10 +247,10 @@ def test_an_encoder_nobody_needs_is_said_so(
 
 
 def test_the_schema_and_the_fingerprint_know_the_options() -> None:
-    from ssl_defect.cli import _schema
+    from ssl_defect.schema import recipe_schema
     from ssl_defect.fingerprints import options
 
-    tasks = _schema()["$defs"]["FinetuneSettings"]["allOf"]
+    tasks = recipe_schema()["$defs"]["FinetuneSettings"]["allOf"]
     (own,) = [each for each in tasks if each["if"]["properties"]["task"]["const"] == "classical"]
     assert "classifier" in own["then"]["properties"]["options"]["properties"]
     assert options(make_recipe("lbp"))["finetune"].model_dump()["method"] == "lbp"

@@ -114,7 +114,7 @@ def test_the_map_of_classes_is_everything_but_good_and_the_likeliest() -> None:
     logits = torch.randn(B, 3, S, S, generator=torch.Generator().manual_seed(0))
     found = make("classes").head.predict({"logits": logits})
     torch.testing.assert_close(found["map"], 1 - logits.softmax(dim=1)[:, 0])
-    assert torch.equal(found["class_map"].long(), logits.argmax(dim=1))
+    assert torch.equal(found["class_map"].long(), 1 + logits[:, 1:].argmax(dim=1))
     torch.testing.assert_close(found["score"], image_score(found["map"], 0.001))
 
 

@@ -17,8 +17,8 @@ from ssl_defect.nets.anomaly.patches import check_finite, levels_of, patch_featu
 from ssl_defect.nets.anomaly.search import Cells, cells_for, divide, nearest, nearest_in_cells, neighbours
 from ssl_defect.nets.backbones import Encoder
 
-FARTHEST = 32  # patches of a picture that are looked for again in more cells: one of them makes its score
-WIDER = 4  # times as many cells
+FARTHEST = 8  # patches of a picture that are looked for again in more cells: one of them makes its score
+WIDER = 8  # times as many cells
 
 
 class Options(LevelOptions):
@@ -31,7 +31,7 @@ class Options(LevelOptions):
         description="Of the memory: `exact` compares a patch with all of it, `cells` with the cells of k-means nearest "
         "to it; `auto` takes cells on a CPU where the memory has more than 4096 patches.",
     )
-    probes: int = Field(6, ge=1, le=10_000, description="Cells that a patch looks at, where the search is by cells.")
+    probes: int = Field(4, ge=1, le=10_000, description="Cells that a patch looks at, where the search is by cells.")
 
 
 class PatchCore(AnomalyHead):
@@ -77,7 +77,7 @@ class PatchCore(AnomalyHead):
         """
         parts = []
         for x in pictures():
-            part = patch_features(encoder, x, self.levels).flatten(2).transpose(1, 2).flatten(0, 1)
+            part = patch_features(encoder, x, self.levels).permute(0, 2, 3, 1).flatten(0, 2)
             check_finite(part)
             parts.append(part.cpu().numpy())
         # never joined: the memory of a second copy of all patches is saved
@@ -97,9 +97,9 @@ class PatchCore(AnomalyHead):
 
     def forward(self, encoder: Encoder, x: Tensor) -> dict[str, Tensor]:
         """-> "distance" (B,) of the picture, and "distances" (B, h, w)."""
-        features = patch_features(encoder, x, self.levels)
-        count, _, height, width = features.shape
-        patches = features.flatten(2).transpose(1, 2).contiguous()
+        features = patch_features(encoder, x, self.levels).permute(0, 2, 3, 1)
+        count, height, width, _ = features.shape
+        patches = features.flatten(1, 2)
         near, place = (found.view(count, -1) for found in self._nearest(patches.flatten(0, 1), self.probes))
         if self.by_cells:
             near, place = self._again(patches, near, place)

@@ -109,15 +109,13 @@ def _probed(queries: Tensor, memory: Cells, probes: int) -> Tensor:
     grouped = queries[order // probes]
     best = torch.full((len(pairs),), torch.inf, device=queries.device)
     place = torch.zeros_like(pairs)
-    edges, ends = memory.edges.tolist(), torch.bincount(pairs, minlength=len(memory.centres)).cumsum(0).tolist()
-    start = 0
-    for cell, end in enumerate(ends):
-        low, high = edges[cell], edges[cell + 1]
-        if start < end and low < high:
-            patches = memory.bank[low:high]
-            squares = torch.addmm(memory.squares[low:high], patches, grouped[start:end].T, alpha=-2)
-            torch.min(squares, dim=0, out=(best[start:end], place[start:end]))
-        start = end
+    counts = torch.bincount(pairs, minlength=len(memory.centres)).tolist()
+    sizes = memory.edges.diff().tolist()
+    blocks = zip(memory.bank.split(sizes), memory.squares.split(sizes), strict=True)
+    groups = zip(grouped.split(counts), best.split(counts), place.split(counts), strict=True)
+    for (patches, squares), (group, least, row) in zip(blocks, groups, strict=True):
+        if len(group) and len(patches):
+            torch.min(torch.addmm(squares, patches, group.T, alpha=-2), dim=0, out=(least, row))
     # an empty cell has no row; only a query that is not a number ends there, and its distance is none either
     place = (place + memory.edges[pairs[order]]).clamp_max(len(memory.bank) - 1)
     back = order.argsort().view(-1, probes)
