@@ -17,19 +17,20 @@ from ssl_defect.evaluate.metrics import WHY, Array
 
 
 def placements(labels: Array, scores: Array) -> Array:
-    """Share of the other class that each item stands on the right side of, ties counted half; (n,) in [0, 1].
+    """Share of the other class that each item stands on the right side of, ties counted half; (..., n) in [0, 1].
 
     The mean over the defective items is the AUROC, and so is the mean over the good ones.
 
     Args:
         labels: (n,) 0 good, 1 defective; both must occur.
-        scores: (n,) higher is more defective.
+        scores: (..., n) higher is more defective.
     """
     bad = np.asarray(labels) > 0
     scores = np.asarray(scores, np.float64)
-    within = np.empty(len(scores))
-    within[bad], within[~bad] = rankdata(scores[bad]), rankdata(scores[~bad])
-    below = rankdata(scores) - within  # items of the other class below, ties half
+    within = np.empty(scores.shape)
+    for rows in (bad, ~bad):
+        within[..., rows] = rankdata(scores[..., rows], axis=-1)
+    below = rankdata(scores, axis=-1) - within  # items of the other class below, ties half
     found: Array = np.where(bad, below / (~bad).sum(), 1 - below / bad.sum())
     return found
 
@@ -49,7 +50,7 @@ def covariance(labels: Array, scores: Array, groups: Array | None = None) -> tup
     if labels.all() or not labels.any():
         return np.full(detectors, np.nan), np.full((detectors, detectors), np.nan)
     inverse = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)[1]
-    placed = np.stack([placements(labels, row) for row in scores])
+    placed = placements(labels, scores)
     areas = placed[:, labels].mean(1)
     parts = [_sums(placed - areas[:, None], inverse, rows) for rows in (labels, ~labels)]
     held = [len(np.unique(inverse[rows])) for rows in (labels, ~labels)]
@@ -64,7 +65,8 @@ def covariance(labels: Array, scores: Array, groups: Array | None = None) -> tup
 def _sums(deviations: Array, inverse: Array, rows: Array) -> Array:
     """(k, groups): the deviations of `rows` summed over each group, as shares of their number."""
     count = inverse.max() + 1
-    return np.stack([np.bincount(inverse[rows], one[rows], count) for one in deviations]) / rows.sum()
+    found: Array = np.stack([np.bincount(inverse[rows], one[rows], count) for one in deviations]) / rows.sum()
+    return found
 
 
 def interval(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ssl_defect.artifacts import read_json
-from ssl_defect.evaluate import regions
+from ssl_defect.evaluate import delong, regions
 from ssl_defect.evaluate.bands import bands
 from ssl_defect.evaluate.bootstrap import intervals
 from ssl_defect.evaluate.inference import Runner
@@ -43,10 +43,10 @@ def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str,
             "level": results.spec.level,
             "draws": results.spec.draws,
             "unit": "near-copy group",
-            "method": "percentile bootstrap",
+            "method": "bootstrap, logit scale",
         },
         "image": {
-            **intervals(image_family(labels, scores, threshold), groups, results.spec),
+            **_image(results),
             "confusion": confusion(labels, scores, threshold),
         },
         "pixel": pixel.measure(np.ones(len(labels), bool)) if pixel else None,
@@ -57,6 +57,15 @@ def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str,
         "ms_per_image": round(1000 * results.found.seconds / len(results.found.rows), 3),
     }
     return metrics, _curves(results, pixel)
+
+
+def _image(results: Results) -> dict[str, Any]:
+    labels, scores, groups = results.labels, results.scores, results.groups
+    found = intervals(image_family(labels, scores, results.image.value), groups, results.spec)
+    beside = delong.interval(labels, scores, groups, results.spec.level)
+    if beside["low"] is not None:
+        found["auroc"]["delong"] = {"low": beside["low"], "high": beside["high"]}
+    return found
 
 
 def _curves(results: Results, pixel: _Pixels | None) -> dict[str, Any]:

@@ -100,8 +100,7 @@
     };
     const turn = (to) => {
       const pages = Math.max(1, Math.ceil(shown.length / PAGE)), where = group === null ? "" : `, near-copy group ${group}`;
-      page = Math.min(Math.max(to, 0), pages - 1);
-      at = page * PAGE;
+      at = (page = Math.min(Math.max(to, 0), pages - 1)) * PAGE;
       grid.replaceChildren(...shown.slice(at, at + PAGE).map((one, place) => thumb(one, at + place)));
       if (grid.firstChild) grid.firstChild.firstChild.tabIndex = 0;
       find('[role="status"]').textContent = shown.length ? `${shown.length} of ${images.length} images${where}` : `No image fits${where}`;
@@ -143,9 +142,8 @@
 
     // One image, large
     const row = (list, name, text) => {
-      const pair = make("div");
-      pair.append(make("dt", "", name), make("dd", "", text));
-      list.append(pair);
+      list.append(make("div"));
+      list.lastChild.append(make("dt", "", name), make("dd", "", text));
     };
     const facts = (one) => {
       const about = make("div", "about"), list = make("dl");
@@ -204,9 +202,8 @@
       choose();
     });
     tool("ungroup").addEventListener("click", () => { group = null; choose(); tool("sort").focus(); });
-    grid.addEventListener("click", (event) => {
-      const button = event.target.closest(".thumb");
-      if (button) open(shown[Number(button.dataset.place)]);
+    grid.addEventListener("click", ({ target }) => {
+      if (target.closest(".thumb")) open(shown[Number(target.closest(".thumb").dataset.place)]);
     });
     pager.addEventListener("click", (event) => {
       if (!event.target.dataset.page) return;
@@ -232,13 +229,16 @@
       const place = Number(event.target.closest(".thumb").dataset.place);
       focus(event.key === "Home" ? 0 : event.key === "End" ? shown.length - 1 : place + moves[event.key]);
     });
+    addEventListener("gallery", ({ detail }) => { // others on the page ask for an image, or to open it
+      detail.image = images.find((one) => one.row === detail.row);
+      if (detail.open && detail.image) open(detail.image);
+    });
     root.addEventListener("keydown", (event) => {
       const name = SWITCHES[event.key];
       if (name && plain(event) && find(`[data-layer="${name}"]`) && event.target.closest(".thumbs, dialog")) flip(name);
     });
 
-    const tile = Math.min(Math.max(median(images.map((one) => one.aspect)), 0.7), 1.6);
-    root.style.setProperty("--tile", tile);
+    root.style.setProperty("--tile", Math.min(Math.max(median(images.map((one) => one.aspect)), 0.7), 1.6));
     blend();
     choose();
     root.hidden = false;

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ssl_defect.report import embeddings as points
 from ssl_defect.report import watching
 from ssl_defect.report.figures import scatter
 from ssl_defect.report.records import RunRecords
@@ -36,6 +37,7 @@ def embeddings(records: RunRecords) -> dict[str, Any]:
         "wrong": any(row["row"] in wrong for row in rows),
         "why": "" if figures else _why_no_embeddings(records),
         "snapshots": watching.snapshots(records, shown),
+        **(points.section(records, rows, shown) if figures else {"modes": [], "data": ""}),
     }
 
 

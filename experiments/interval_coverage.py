@@ -1,12 +1,13 @@
 """How often do 95% intervals hold the truth? Sets drawn from known models, their intervals, and a count.
 
-    python experiments/coverage.py [--sets 1000] [--draws 300] [--groups 60] [--only image,pixel] [--jobs 1]
+    python experiments/interval_coverage.py [--sets 1000] [--draws 300] [--groups 60] [--jobs 1]
 
 A set is `--groups` near-copy groups of one to four images; the images of a group share a label and part of their
 score. Image scores are normal in each class, so that AUROC, AP and F1 of the population follow from the model. Maps
 are noise with regions of many strengths, and their true AUPRO, AP, IoU and Dice come from a set of 40,000 images.
 Each interval is made from the same draws of groups: `percentile` is the plain one, the others are listed in METHODS.
-A column gives the share of sets whose interval holds the truth, and below it how many lie wholly under and over it.
+`used` is what the package gives. A cell is the share of sets whose interval holds the truth, (how many lie wholly under
+it / over it), and the mean width.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from scipy.stats import norm, t
 from threadpoolctl import threadpool_limits
 
 from ssl_defect.evaluate import delong
-from ssl_defect.evaluate.bootstrap import Resampling, draw, intervals, point
+from ssl_defect.evaluate.bootstrap import Resampling, draw, point, summary
 from ssl_defect.evaluate.metrics import Array, Family, image_family
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
 
@@ -69,11 +70,11 @@ def bca(one: Drawn) -> Ends:
 
 
 def on_logits(one: Drawn) -> Ends:
-    """The value give or take t standard deviations of the draws, on the logit scale."""
-    kept = one.draws[(one.draws > 0) & (one.draws < 1)]
-    if not 0 < one.value < 1 or len(kept) < 2:
+    """The value give or take t standard errors on the logit scale; the error is the draws' own, by the delta method."""
+    if not 0 < one.value < 1:
         return percentile(one)
-    reach = t.ppf((1 + LEVEL) / 2, len(one.without) - 1) * logit(kept).std(ddof=1)
+    error = one.draws.std(ddof=1) / (one.value * (1 - one.value))
+    reach = t.ppf((1 + LEVEL) / 2, len(one.without) - 1) * error
     low, high = expit(logit(one.value) + np.array([-reach, reach]))
     return float(low), float(high)
 
@@ -82,7 +83,7 @@ METHODS: dict[str, Callable[[Drawn], Ends]] = {
     "percentile": percentile,
     "expanded": expanded,
     "BCa": bca,
-    "logit, t": on_logits,
+    "logit": on_logits,
 }
 
 
@@ -174,13 +175,13 @@ def measure(name: str, groups: int, draws: int, seed: int) -> dict[str, dict[str
     spec = Resampling(draws, LEVEL, seed)
     with threadpool_limits(1):
         family, group, beside = model.family(np.random.default_rng([7, seed]), groups)
-        used, (drawn,) = intervals(family, group, spec), draw([family], group, spec)
+        values, (drawn,) = point(family, len(group)), draw([family], group, spec)
         without = family((group != np.unique(group)[:, None]).astype(np.float64))
     found = {}
     for metric in metrics:
-        values = drawn[metric][np.isfinite(drawn[metric])]
-        one = Drawn(used[metric]["value"], values, without[metric])
-        found[metric] = {"used": (used[metric]["low"], used[metric]["high"])}
+        used = summary(values[metric], drawn[metric], group, LEVEL, "")
+        one = Drawn(values[metric], drawn[metric][np.isfinite(drawn[metric])], without[metric])
+        found[metric] = {"used": (used["low"], used["high"])}
         found[metric] |= {method: ends(one) for method, ends in METHODS.items()}
     return {metric: found[metric] | (beside if metric == "auroc" else {}) for metric in metrics}
 
@@ -208,16 +209,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option, value in (("--sets", 1000), ("--draws", 300), ("--groups", 60), ("--jobs", 1)):
         parser.add_argument(option, type=int, default=value)
-    parser.add_argument("--only", default="", help="names of models that begin so, comma-separated")
+    parser.add_argument("--only", nargs="+", default=[*MODELS], choices=MODELS, metavar="MODEL", help="; ".join(MODELS))
     options = parser.parse_args()
     heads = ("set", "metric", "truth", "used", *METHODS, "DeLong, plain", "DeLong, logit")
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for name, (model, metrics) in MODELS.items():
-        if not name.startswith(tuple(options.only.split(","))):
-            continue
+    for name in options.only:
+        model, metrics = MODELS[name]
         one = partial(measure, name, options.groups, options.draws)
-        with get_context("fork").Pool(options.jobs) as pool:
-            sets = pool.map(one, range(options.sets), chunksize=20)
+        if options.jobs > 1:
+            with get_context("spawn").Pool(options.jobs) as pool:
+                sets = pool.map(one, range(options.sets), chunksize=20)
+        else:
+            sets = [one(seed) for seed in range(options.sets)]
         truth = model.truth()
         for metric in metrics:
             print(row(name, metric, truth[metric], [found[metric] for found in sets]), flush=True)
