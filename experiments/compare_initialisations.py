@@ -18,6 +18,7 @@ import numpy as np
 
 from ssl_defect import pipeline
 from ssl_defect.artifacts import Record, read_json, read_record, write_json
+from ssl_defect.compare.seeds import interval
 from ssl_defect.config import load_recipe
 from ssl_defect.data.store import open_store
 from ssl_defect.evaluate.bootstrap import Resampling, draw
@@ -86,18 +87,6 @@ def cell(root: Path, method: str, seeds: list[int]) -> Cell:
         float(np.mean([record(run, "finetune").seconds for run in runs])) / 60,
         shown,
     )
-
-
-def over_seeds(draws: np.ndarray) -> np.ndarray:
-    """Mean over seeds drawn with replacement, for each draw; (seeds, draws) to (draws,)."""
-    seeds, count = draws.shape
-    picks = np.random.default_rng(SPEC.seed).integers(0, seeds, (seeds, count))
-    return np.take_along_axis(draws, picks, axis=0).mean(axis=0)
-
-
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.nanquantile(over_seeds(draws), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def markdown(cells: dict[str, Cell], baselines: list[str], shown: list[str]) -> list[str]:

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 from cells import run_each
-from compare_initialisations import SPEC, families, interval, over_seeds
+from compare_initialisations import SPEC, families
 from matplotlib.figure import Figure
 
 from ssl_defect import pipeline
 from ssl_defect.artifacts import machine, write_json
+from ssl_defect.compare.seeds import interval, over_seeds
 from ssl_defect.config import Recipe, load_recipe
 from ssl_defect.evaluate.bootstrap import draw
 

@@ -6,8 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,6 +53,10 @@ def _run(recipe_file: Path, settings: list[str], out: Path | None, stages: tuple
         pipeline.run(one, place, *stages, force=force)
     for _, place in runs if stages[1] == "report" else []:
         print(f"report: {place / 'report' / 'index.html'}")
+    if len(runs) > 1 and stages[1] == "report":
+        from ssl_defect.compare.page import compare as compare_runs
+
+        print(f"comparison: {compare_runs([place for _, place in runs], folder / 'compare')}")
 
 
 def _stage_command(name: str) -> Callable[..., None]:
@@ -108,6 +111,40 @@ def crossval(
     folder = out or Path("reports") / f"{loaded.name}-crossval"
     print(table(cross_validate(loaded, folds, folder, force)))
     print(f"summary: {folder / SUMMARY}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders that runs wrote, two or more.")],
+    out: Annotated[Path, typer.Option(help="Folder for index.html.")] = Path("reports/compare"),
+    baseline: Annotated[Path | None, typer.Option(metavar="RUN", help="Measured against; else one untrained.")] = None,
+) -> None:
+    """One page that sets finished runs side by side: quality with paired differences, cost, and disagreements."""
+    from ssl_defect.compare.page import compare as compare_runs
+
+    print(f"comparison: {compare_runs(runs, out, baseline)}")
+
+
+@app.command()
+def table(  # noqa: PLR0913, PLR0917 - each is an option of the command line
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, such as those in experiments/tables.")],
+    more: Overrides = None,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; reports/<table's name> where left out.")] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Runs side by side; 0: as cores and memory allow.")] = 0,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A value of the matrix, or a run's name; may be repeated.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Run nothing, show what would run and for how long.")
+    ] = False,
+) -> None:
+    """A matrix of settings, run without doing the same work twice: one table with paired differences."""
+    from ssl_defect.table.command import Request, make
+
+    asked = Request(recipe, out, jobs, only or (), [*(set_ or []), *(more or [])])
+    for path in make(asked, dry_run):
+        print(f"table: {path}")
 
 
 @app.command()
@@ -177,43 +214,9 @@ def _list(table: dict[str, tuple[str, str]]) -> None:
 @app.command()
 def schema() -> None:
     """JSON schema of a recipe, for editors."""
-    print(json.dumps(_schema(), indent=1))
+    from ssl_defect.schema import recipe_schema
 
-
-def _schema() -> dict[str, Any]:
-    """The recipe's schema, with the options of every source, method and task in the places where they fit."""
-    from importlib import import_module
-
-    from ssl_defect.config import Recipe
-    from ssl_defect.data.sources import SOURCES
-    from ssl_defect.finetune import CLASSICAL, TASKS
-    from ssl_defect.nets.anomaly import DETECTORS
-    from ssl_defect.pretrain import METHODS
-
-    whole = Recipe.model_json_schema()
-    places = (
-        ("DataSettings", "source", SOURCES),
-        ("PretrainSettings", "method", METHODS),
-        ("FinetuneSettings", "task", TASKS | CLASSICAL),
-        ("AnomalySettings", "detector", DETECTORS),
-    )
-    for section, key, table in places:
-        known = whole["$defs"][section]
-        known["properties"][key]["enum"] = list(table)
-        known["allOf"] = [
-            {
-                "if": {"properties": {key: {"const": name}}, "required": [key]},
-                "then": {"properties": {"options": _options(import_module(module), name).model_json_schema()}},
-            }
-            for name, (module, _) in table.items()
-            if module
-        ]
-    return whole
-
-
-def _options(module: ModuleType, name: str) -> Any:
-    """The class of the options: a module holds one, or a table of them by name."""
-    return module.OPTIONS[name] if hasattr(module, "OPTIONS") else module.Options
+    print(json.dumps(recipe_schema(), indent=1))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from ssl_defect.evaluate.results import Results
 from ssl_defect.nets.detector import Spec
 
 TASK_METRICS: dict[str, str] = {
-    "classification": "ssl_defect.evaluate.label_metrics",
+    "classification": "ssl_defect.evaluate.class_metrics",
     "detection": "ssl_defect.evaluate.detection_metrics",
     "instance": "ssl_defect.evaluate.detection_metrics",
     "regression": "ssl_defect.evaluate.regression_metrics",

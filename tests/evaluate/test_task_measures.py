@@ -12,9 +12,11 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import (
     average_precision_score,
+    balanced_accuracy_score,
     f1_score,
     jaccard_score,
     mean_absolute_error,
+    precision_recall_fscore_support,
     r2_score,
     roc_auc_score,
     root_mean_squared_error,
@@ -22,7 +24,7 @@ from sklearn.metrics import (
 
 from ssl_defect.data.records import Sample
 from ssl_defect.data.store import Store
-from ssl_defect.evaluate import class_map_metrics, label_metrics, regression_metrics
+from ssl_defect.evaluate import class_map_metrics, class_metrics, label_metrics, regression_metrics
 from ssl_defect.evaluate.bootstrap import Resampling
 from ssl_defect.evaluate.task_metrics import TASK_METRICS, task_metrics
 from ssl_defect.nets.detector import Spec
@@ -42,7 +44,9 @@ class Fake:
 
     @property
     def found(self) -> Any:
-        return SimpleNamespace(others=self.others, maps=self.others.get("map"))
+        return SimpleNamespace(
+            others=self.others, maps=self.others.get("map"), probabilities=self.others.get("probabilities")
+        )
 
     @property
     def pixel(self) -> Any:
@@ -189,9 +193,49 @@ def test_mean_of_labels_under_weights_is_that_of_the_drawn_images() -> None:
     assert np.isnan(none["mean_ap"]).all()
 
 
-@pytest.mark.parametrize(("task", "options"), [("classification", {"target": "defect"}), ("classification", {})])
-def test_exclusive_classes_have_no_block_of_their_own(task: str, options: dict) -> None:
-    assert task_metrics(make(["good", "spot"]), spec(task, ["good", "spot"], **options)) is None
+@pytest.mark.parametrize("options", [{"target": "defect"}, {}])
+def test_two_classes_have_no_block_of_their_own(options: dict) -> None:
+    values = np.random.default_rng(0).random((N, 2))
+    results = make(["good", "spot"], probabilities=values)
+    assert task_metrics(results, spec("classification", ["good", "spot"], **options)) is None
+
+
+def test_classes_equal_scikit_learn() -> None:
+    classes = ["good", "crack", "spot"]
+    values = np.random.default_rng(0).random((N, 3))
+    results = make(classes, probabilities=values)
+    block = task_metrics(results, spec("classification", classes, target="defect"))
+    assert block is not None
+    truth = [classes.index(name) for name in results.defects]
+    found = values[VAL:].argmax(axis=1)
+    assert block["metrics"]["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(truth, found))
+    assert block["metrics"]["macro_f1"]["value"] == pytest.approx(f1_score(truth, found, average="macro"))
+    wanted = precision_recall_fscore_support(truth, found, labels=[0, 1, 2])
+    for number, name in enumerate(classes):
+        for metric, all_of_it in zip(("precision", "recall", "f1"), wanted, strict=False):
+            cell = block["classes"][name][metric]
+            assert cell["value"] == pytest.approx(all_of_it[number])
+            assert cell["low"] <= cell["value"] <= cell["high"]
+    assert block["note"] == ""
+
+
+def test_a_class_unknown_in_training_is_a_mistake_for_what_it_is_taken_for() -> None:
+    classes, kinds = ["good", "crack", "spot"], ["good", "crack", "spot", "dent"]
+    values = np.random.default_rng(1).random((N, 3))
+    results = make(kinds, probabilities=values)
+    block = task_metrics(results, spec("classification", classes, target="defect"))
+    assert block is not None
+    truth, found = np.array([kinds.index(name) for name in results.defects]), values[VAL:].argmax(axis=1)
+    assert block["note"].startswith(f"{(truth == 3).sum()} test images")
+    assert block["classes"]["crack"]["precision"]["value"] == pytest.approx((truth[found == 1] == 1).mean())
+    recalls = [(found[truth == i] == i).mean() for i in range(3)]
+    assert block["metrics"]["balanced_accuracy"]["value"] == pytest.approx(np.mean(recalls))
+    draws = np.random.default_rng(1).integers(0, 3, (2, len(truth))).astype(np.float32)
+    for weights, value in zip(
+        draws, class_metrics.mean_family(truth, found, [0, 1, 2])(draws)["macro_f1"], strict=True
+    ):
+        rows = repeated(weights)
+        assert value == pytest.approx(f1_score(truth[rows], found[rows], labels=[0, 1, 2], average="macro"))
 
 
 def class_maps() -> tuple[Fake, np.ndarray, np.ndarray, list[str]]:

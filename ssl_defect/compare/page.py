@@ -1,0 +1,118 @@
+"""compare: the records of finished runs to one self-contained page. The same records give the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ssl_defect.artifacts import atomic
+from ssl_defect.compare import contest, figures, table, verdict
+from ssl_defect.compare.measure import METRICS, main_metric, measure
+from ssl_defect.compare.runs import Run, arms_of, baseline_of, read_runs, same_images
+from ssl_defect.errors import UserError, clear_system_errors
+from ssl_defect.report import stage
+from ssl_defect.report.numbers import counted, share, shown
+
+HERE = Path(__file__).parent
+REPORT = Path(stage.__file__).parent
+PAGE = "index.html"
+
+
+def compare(folders: Sequence[Path], out: Path, baseline: Path | None = None) -> Path:
+    """Write `out/index.html` from finished runs, and return its path.
+
+    Args:
+        baseline: the run that others are measured against; the first without pretraining where left out.
+
+    Raises:
+        UserError: fewer than two runs, one given twice, no run, not evaluated or damaged; an unknown baseline; or
+            `out` cannot be written.
+    """
+    runs = read_runs(folders)
+    html = render(runs, _baseline(runs, baseline))
+    with clear_system_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic(out / PAGE) as temporary:
+            temporary.write_text(html, encoding="utf-8", newline="\n")
+    return out / PAGE
+
+
+def _baseline(runs: Sequence[Run], wanted: Path | None) -> Run | None:
+    if wanted is None:
+        return None
+    for run in runs:
+        if run.folder.resolve() == wanted.resolve():
+            return run
+    raise UserError(f"--baseline {wanted}: none of the runs; give one of {', '.join(str(run.folder) for run in runs)}")
+
+
+def render(runs: Sequence[Run], baseline: Run | None = None) -> str:
+    """The page as a function of its records: no clock, no network, no chance."""
+    style = "\n".join(_source(path) for path in (REPORT / "style.css.j2", HERE / "compare.css"))
+    script = _source(HERE / "compare.js")
+    sets = [_set(number, some, baseline) for number, some in enumerate(same_images(runs), 1)]
+    return (
+        _environment()
+        .get_template("compare.html.j2")
+        .render(
+            sets=sets,
+            runs=runs,
+            style=Markup(style),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _set(number: int, runs: Sequence[Run], wanted: Run | None) -> dict[str, Any]:
+    """All that is shown of the runs that were tested on the same images."""
+    arms, main = arms_of(runs), main_metric(runs)
+    base = baseline_of(arms, wanted)
+    found = measure(arms)
+    baseline = found[arms.index(base)]
+    metrics, recipe = runs[0].records.metrics, runs[0].records.recipe
+    return {
+        "id": f"set{number}",
+        "source": recipe.data.source,
+        "digest": metrics["protocol"]["split_digest"],
+        "split": metrics["protocol"]["split"],
+        "counts": metrics["counts"],
+        "interval": metrics["interval"],
+        "names": [run.name for run in runs],
+        "alone": len(arms) < 2,
+        "baseline": base.name,
+        "main": METRICS[main],
+        "headline": verdict.headline(found, baseline, main),
+        "cautions": verdict.cautions(found, runs),
+        "table": table.runs_table(found, baseline, main),
+        "differences": table.differences_table(found, baseline, main),
+        "seeds": table.seeds_table(found, main),
+        "figure": figures.differences(found, baseline, main),
+        "efficiency": figures.efficiency(found, base, main),
+        "costs": figures.costs(found, main),
+        "contest": contest.section([one.arm for one in table.ordered(found, main)], base),
+    }
+
+
+def _source(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader([HERE, REPORT]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(share=share, shown=shown, counted=counted)
+    return environment
