@@ -125,12 +125,17 @@ def score(metrics: dict[str, Any]) -> str:
     """What the task is judged by: its own metrics first, then those of pixels, then average precision of images."""
     own = metrics.get("task")
     if own:
-        picked = [(own["names"].get(key, key), value) for key, value in list(own["metrics"].items())[:3]]
+        picked = [(named(key, own["names"]), value) for key, value in list(own["metrics"].items())[:3]]
     elif metrics.get("pixel"):
         picked = [(f"pixel {key.upper()}", metrics["pixel"][key]) for key in ("ap", "aupro")]
     else:
         picked = [("image AP", metrics["image"]["ap"])]
     return "; ".join(f"{name} {interval(value)}" for name, value in picked)
+
+
+def named(key: str, names: dict[str, str]) -> str:
+    """Short enough for a table: `AP50` as it is, of others what stands before the comma."""
+    return key if key.isupper() else names.get(key, key).split(",")[0]
 
 
 def interval(entry: dict[str, Any]) -> str:
