@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from ssl_defect.errors import UserError
 from ssl_defect.nets.anomaly import DETECTORS
 from ssl_defect.nets.anomaly.base import enlarged, squashed
-from ssl_defect.nets.anomaly.patchcore import PatchCore, nearest
+from ssl_defect.nets.anomaly.patchcore import PatchCore
 from ssl_defect.nets.anomaly.patches import levels_of, patch_features, patch_side, patch_width
 
 
@@ -58,17 +58,6 @@ def test_what_was_learnt_is_in_the_state(name: str) -> None:
     with torch.no_grad():
         x = parts(3, 5)
         assert torch.equal(again(body, x)["distance"], head(body, x)["distance"])
-
-
-def test_nearest_against_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = torch.Generator().manual_seed(0)
-    queries, bank = torch.randn(40, 9, generator=draw), torch.randn(70, 9, generator=draw)
-    expected = torch.cdist(queries, bank).min(dim=1)
-    for block in (7, 70, 1000):
-        monkeypatch.setattr("ssl_defect.nets.anomaly.patchcore.BLOCK", block)
-        found, place = nearest(queries, bank)
-        assert torch.allclose(found, expected.values, atol=1e-5)
-        assert torch.equal(place, expected.indices)
 
 
 def test_patchcore_weighs_the_score_as_equation_7() -> None:

@@ -17,8 +17,9 @@ from ssl_defect.nets.anomaly.patches import check_finite, levels_of, patch_featu
 from ssl_defect.nets.anomaly.search import Cells, cells_for, divide, nearest, nearest_in_cells, neighbours
 from ssl_defect.nets.backbones import Encoder
 
-FARTHEST = 8  # patches of a picture that are looked for again in more cells: one of them makes its score
-WIDER = 8  # times as many cells
+SMALL = 4096  # patches of a memory, up to which all are compared
+FARTHEST = 16  # patches of a picture that are looked for again in more cells: one of them makes its score
+WIDER = 4  # times as many cells
 
 
 class Options(LevelOptions):
@@ -67,7 +68,8 @@ class PatchCore(AnomalyHead):
         """The size of the memory, and the number of its cells."""
         patches = pictures * patch_side(encoder, levels_of(encoder, options["strides"])) ** 2
         memory = max(1, round(options["share"] * patches))
-        return {"memory": memory, "cells": 1 if options["search"] == "exact" else cells_for(memory)}
+        whole = options["search"] == "exact" or (options["search"] == "auto" and memory <= SMALL)
+        return {"memory": memory, "cells": 1 if whole else cells_for(memory)}
 
     def fit(self, encoder: Encoder, pictures: Pictures, seed: int) -> None:
         """Gather all patches, keep a coreset, and divide it into cells.

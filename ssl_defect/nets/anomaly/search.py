@@ -8,6 +8,7 @@ out next to no cell in features of a hundred dimensions and more, so that fewer 
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ BLOCK = 8192  # patches of the memory compared at a time, so that memory stays f
 QUERIES = 4096  # at a time, likewise
 SAMPLE = 100_000  # patches that k-means looks at
 ROUNDS = 10  # of k-means: more make the cells no better
-SMALL = 4096  # patches, up to which a memory is searched as one
 
 
 class Cells(NamedTuple):
@@ -40,8 +40,8 @@ class Cells(NamedTuple):
 
 
 def cells_for(count: int) -> int:
-    """Cells of a memory of `count`: of about half the root of it, where centres and patches cost alike; 1 if small."""
-    return 1 if count <= SMALL else round(2 * count**0.5)
+    """Cells of a memory of `count`: twice the root of it, where centres and patches cost about alike."""
+    return min(count, round(2 * math.sqrt(count)))
 
 
 def divide(points: NDArray[np.float32], cells: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -61,14 +61,14 @@ def divide(points: NDArray[np.float32], cells: int, seed: int) -> tuple[NDArray[
 def nearest(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     """Euclidean distance (Q,) of queries (Q, D) to the nearest of a bank (M, D), and which that is (Q,)."""
     with torch.autocast(queries.device.type, enabled=False):
-        place = torch.cat([_nearest(part, bank) for part in queries.split(QUERIES)])
+        place = torch.cat([_nearest(part, bank) for part in torch.split(queries, QUERIES)])
     return _lengths(queries, bank, place), place
 
 
 def nearest_in_cells(queries: Tensor, memory: Cells, probes: int) -> tuple[Tensor, Tensor]:
     """As `nearest`, but each query (Q, D) looks at the `probes` cells whose centres are nearest to it."""
     with torch.autocast(queries.device.type, enabled=False):
-        place = torch.cat([_probed(part, memory, probes) for part in queries.split(QUERIES)])
+        place = torch.cat([_probed(part, memory, probes) for part in torch.split(queries, QUERIES)])
     return _lengths(queries, memory.bank, place), place
 
 
@@ -109,18 +109,20 @@ def _probed(queries: Tensor, memory: Cells, probes: int) -> Tensor:
     grouped = queries[order // probes]
     best = torch.full((len(pairs),), torch.inf, device=queries.device)
     place = torch.zeros_like(pairs)
-    counts = torch.bincount(pairs, minlength=len(memory.centres)).tolist()
-    sizes = memory.edges.diff().tolist()
-    blocks = zip(memory.bank.split(sizes), memory.squares.split(sizes), strict=True)
-    groups = zip(grouped.split(counts), best.split(counts), place.split(counts), strict=True)
-    for (patches, squares), (group, least, row) in zip(blocks, groups, strict=True):
-        if len(group) and len(patches):
-            torch.min(torch.addmm(squares, patches, group.T, alpha=-2), dim=0, out=(least, row))
+    edges, ends = memory.edges.tolist(), torch.bincount(pairs, minlength=len(memory.centres)).cumsum(0).tolist()
+    start = 0
+    for cell, end in enumerate(ends):
+        low, high = edges[cell], edges[cell + 1]
+        if start < end and low < high:
+            squares = torch.addmm(memory.squares[low:high], memory.bank[low:high], grouped[start:end].T, alpha=-2)
+            torch.min(squares, dim=0, out=(best[start:end], place[start:end]))
+        start = end
     # an empty cell has no row; only a query that is not a number ends there, and its distance is none either
     place = (place + memory.edges[pairs[order]]).clamp_max(len(memory.bank) - 1)
     back = order.argsort().view(-1, probes)
     winner = best[back].argmin(dim=1, keepdim=True)
-    return place[back.gather(1, winner)[:, 0]]
+    found: Tensor = place[back.gather(1, winner)[:, 0]]
+    return found
 
 
 def _to_centres(queries: Tensor, memory: Cells) -> Tensor:
@@ -131,4 +133,4 @@ def _to_centres(queries: Tensor, memory: Cells) -> Tensor:
 
 def _lengths(queries: Tensor, bank: Tensor, place: Tensor) -> Tensor:
     """Of the differences themselves: from squares, small distances would lose their digits."""
-    return (queries - bank[place]).norm(dim=1)
+    return torch.linalg.vector_norm(queries - bank[place], dim=1)
