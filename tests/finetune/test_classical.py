@@ -247,8 +247,8 @@ def test_an_encoder_nobody_needs_is_said_so(
 
 
 def test_the_schema_and_the_fingerprint_know_the_options() -> None:
-    from ssl_defect.schema import recipe_schema
     from ssl_defect.fingerprints import options
+    from ssl_defect.schema import recipe_schema
 
     tasks = recipe_schema()["$defs"]["FinetuneSettings"]["allOf"]
     (own,) = [each for each in tasks if each["if"]["properties"]["task"]["const"] == "classical"]

@@ -1,0 +1,1 @@
+"""Tables: one recipe with a matrix of settings, run without doing the same work twice, with the statistics beside."""

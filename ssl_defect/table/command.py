@@ -1,0 +1,144 @@
+"""table: a recipe with a matrix to runs, and their results to one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ssl_defect.artifacts import atomic
+from ssl_defect.console import say
+from ssl_defect.errors import UserError, clear_system_errors
+from ssl_defect.evaluate.bootstrap import Resampling
+from ssl_defect.table.diagram import diagram
+from ssl_defect.table.expand import Cell, Run, baseline_of, cells_of, runs_of
+from ssl_defect.table.layout import Grid
+from ssl_defect.table.measure import Measured, measure
+from ssl_defect.table.planning import Job, jobs_of, overview, read_work
+from ssl_defect.table.protocol import notes
+from ssl_defect.table.results import Results, judge
+from ssl_defect.table.settings import TableSettings, load_table
+from ssl_defect.table.work import how_many, work_off
+from ssl_defect.table.write import write_all
+
+DRAWS = 2000  # at least; Holm's correction of m differences needs some more than 2 m / alpha
+COMPARISON = "comparison"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for: `jobs` 0 is as many as fit; `only` names cells; `settings` as in `--set`."""
+
+    recipe: Path
+    out: Path | None = None
+    jobs: int = 0
+    only: Sequence[str] = ()
+    settings: Sequence[str] = ()
+
+
+def make(asked: Request, dry: bool = False) -> list[Path]:
+    """Run what is missing and write the table; the paths of what was written.
+
+    Args:
+        dry: run and write nothing, print what would run.
+
+    Raises:
+        UserError: a wrong recipe, no run that can be run, another table at work in the folder, or no run finished.
+    """
+    table, for_runs = load_table(asked.recipe, list(asked.settings))
+    cells = cells_of(table, str(asked.recipe))
+    _check_baseline(table, cells, asked.recipe)
+    runs = runs_of(table, cells, asked.recipe, for_runs)
+    out = asked.out or Path("reports") / table.name
+    chosen = _chosen(runs, asked.only)
+    with clear_system_errors(out):
+        jobs = jobs_of(runs, out)
+        mine = [job for job in jobs if job.run in chosen]
+        work = read_work(out)
+        limit = how_many(asked.jobs, work)
+        lines = overview(mine, work, limit)
+        if dry:
+            print("\n".join(lines))
+            return []
+        say("\n".join(lines[-2:]))
+        failed = work_off(mine, out, work, limit)
+        return _write(table, cells, jobs, failed, asked, out)
+
+
+def _check_baseline(table: TableSettings, cells: list[Cell], path: Path) -> None:
+    if table.baseline and not any(baseline_of(cell, cells, table) for cell in cells):
+        wanted = ", ".join(f"{axis}: {value}" for axis, value in table.baseline.items())
+        raise UserError(f"{path}: baseline: no cell can be compared with {{{wanted}}}; give one of the table's rows")
+
+
+def _chosen(runs: list[Run], only: Sequence[str]) -> list[Run]:
+    """Runs that one of the names fits: a value of an axis, or a pattern of the run's name."""
+    found = []
+    for name in only:
+        some = [run for run in runs if name in run.cell.labels.values() or fnmatchcase(run.name, name)]
+        if not some:
+            values = dict.fromkeys(value for run in runs for value in run.cell.labels.values())
+            raise UserError(
+                f"--only {name}: no run is named so; give a value ({', '.join(values)}) or a pattern of names"
+            )
+        found += some
+    return [run for run in runs if run in found] if only else runs
+
+
+def _write(
+    table: TableSettings, cells: list[Cell], jobs: list[Job], failed: dict[str, str], asked: Request, out: Path
+) -> list[Path]:
+    ready = [job for job in jobs if job.finished]
+    if not ready:
+        reason = next(iter(failed.values()), "nothing was run")
+        raise UserError(f"{out}: no run of the table is finished: {reason}")
+    results = _results(table, cells, jobs, failed)
+    base = table.base if isinstance(table.base, str) else "in the table"
+    written = write_all(results, notes(results, base, draws_of(table, cells)), out)
+    for metric, ranked in results.ranked.items():
+        path = out / f"ranks-{metric.replace(' ', '_')}.svg"
+        with atomic(path) as temporary:
+            temporary.write_text(diagram(ranked, f"{table.name}: {metric}"), encoding="utf-8", newline="\n")
+        written.append(path)
+    if table.html and len(ready) > 1:
+        written.append(_compared(ready, table, cells, out))
+    return written
+
+
+def _results(table: TableSettings, cells: list[Cell], jobs: list[Job], failed: dict[str, str]) -> Results:
+    spec = Resampling(draws=draws_of(table, cells), level=table.level, seed=0)
+    measured: dict[str, Measured] = {}
+    reasons: dict[str, str] = {}
+    for cell in cells:
+        mine = [job for job in jobs if job.run.cell is cell]
+        done = [(job.run.seed, job.folder) for job in mine if job.finished]
+        told = [f"seed {job.run.seed}: {failed[job.name]}" for job in mine if job.name in failed]
+        if told:
+            reasons[cell.name] = told[0]
+        if done:
+            measured[cell.name] = measure(cell, done, table.metrics, spec)
+    return judge(table, cells, measured, reasons, len(table.seed_list))
+
+
+def draws_of(table: TableSettings, cells: list[Cell]) -> int:
+    """Bootstrap draws: asked for, or such that Holm's correction can call the smallest p small."""
+    differences = sum(baseline_of(cell, cells, table) is not None for cell in cells)
+    return table.draws or max(DRAWS, round(4 * differences / (1 - table.level)))
+
+
+def _compared(ready: list[Job], table: TableSettings, cells: list[Cell], out: Path) -> Path:
+    """The HTML comparison of all finished runs."""
+    from ssl_defect.compare.page import compare
+
+    bases = {one.name for cell in cells if (one := baseline_of(cell, cells, table))}
+    base = next((job.folder for job in ready if job.run.cell.name in bases), None)
+    return compare([job.folder for job in ready], out / COMPARISON, base)
+
+
+def shown(grid: Grid) -> str:
+    """A grid as lines for a terminal."""
+    rows = [grid.heads, *([text.text + "*" * text.strong for text in row] for row in grid.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*([grid.caption] if grid.caption else []), *lines])

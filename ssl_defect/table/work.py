@@ -1,0 +1,216 @@
+"""A table's runs worked off in processes of their own, side by side; no stage is made twice, none by two at a time.
+
+A run starts when no running one is at work on a stage that it needs. What a stopped or killed table left is gone on
+with; a process that outlived its table is waited for. A failed run is said, with those that need what failed in it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ssl_defect.artifacts import atomic
+from ssl_defect.config import dump_yaml
+from ssl_defect.console import minutes, say
+from ssl_defect.errors import UserError
+from ssl_defect.table.planning import LAST, Job, Work, estimate, stands, to_do
+
+LOG = "log.txt"
+PAUSE = 0.25  # seconds between two looks at the processes
+ROOM_MB = 1500.0  # memory of a process of which nothing is known yet
+Process = subprocess.Popen[bytes]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_mb() -> float:
+    """Memory that can be had now, in MiB; infinite where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf")
+    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable")), None)
+    return float(found) / 1024 if found else float("inf")
+
+
+def how_many(wanted: int, work: Work) -> int:
+    """Runs side by side: `wanted`, or for 0 as many as cores and memory allow, and one on a graphics card."""
+    if wanted:
+        return wanted
+    import torch
+
+    if torch.cuda.is_available():
+        return 1
+    room = free_mb() / max(ROOM_MB, work.peak_mb)
+    return max(1, min(cores(), int(min(room, 1e6))))
+
+
+@dataclass(eq=False)
+class Crew:
+    """The runs of a table on their way: waiting, at work, and why some failed."""
+
+    work: Work
+    limit: int
+    waiting: list[Job]
+    active: dict[str, tuple[Job, Process | None]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)  # fingerprint of a stage that failed -> the run it failed in
+    began: float = field(default_factory=time.monotonic)
+    total: int = 0
+    ended: int = 0
+
+
+def work_off(jobs: Sequence[Job], out: Path, work: Work, limit: int) -> dict[str, str]:
+    """Bring the runs up to date, `limit` at a time; the reasons of those that failed, by name.
+
+    Raises:
+        UserError: another table works in `out`.
+    """
+    left = [job for job in jobs if job.stages and not job.finished]
+    failed = {job.name: job.reason for job in jobs if not job.stages}
+    if left:
+        with _alone(out):
+            orphans = [job for job in left if _busy(job.folder)]  # at work for a table that was killed
+            crew = Crew(work, limit, [job for job in left if job not in orphans], failed=failed, total=len(left))
+            crew.active |= {job.name: (job, None) for job in orphans}
+            try:
+                while crew.waiting or crew.active:
+                    _step(crew)
+                    time.sleep(PAUSE)
+            finally:
+                _stop(crew)
+    return failed
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".table.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{out}: another table works in this folder; wait for it, or give --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _step(crew: Crew) -> None:
+    crew.work.look(job for job, _ in crew.active.values())
+    for name, (job, process) in list(crew.active.items()):
+        if process is None and not _busy(job.folder):  # of an earlier table: it ended, so look what it left
+            del crew.active[name]
+            crew.waiting.insert(0, job)
+        elif process is not None and process.poll() is not None:
+            del crew.active[name]
+            crew.work.look([job])
+            _ended(crew, job, process.returncode)
+    for job in list(crew.waiting):
+        if job.finished:
+            crew.waiting.remove(job)
+            _said(crew, job, "done")
+        elif blame := next((crew.broken[key] for key in job.fingerprints if key in crew.broken), None):
+            crew.waiting.remove(job)
+            crew.failed[job.name] = f"needs what failed in {blame}: {crew.failed[blame]}"
+            _said(crew, job, f"failed, {crew.failed[job.name]}")
+        elif _may_start(crew, job):
+            crew.waiting.remove(job)
+            crew.active[job.name] = (job, None if _busy(job.folder) else _start(job, crew.limit))
+
+
+def _may_start(crew: Crew, job: Job) -> bool:
+    """Whether there is a place and memory for it, and nobody is at work on a stage that it needs."""
+    if len(crew.active) >= crew.limit:
+        return False
+    claimed = {key for other, _ in crew.active.values() for key in other.fingerprints} - crew.work.done
+    room = not crew.active or free_mb() > max(ROOM_MB, crew.work.peak_mb)
+    return room and not claimed & job.fingerprints
+
+
+def _busy(folder: Path) -> bool:
+    """Whether a process works in the run's folder."""
+    if not folder.is_dir():
+        return False
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _start(job: Job, side_by_side: int) -> Process:
+    threads = max(1, cores() // side_by_side)
+    recipe = job.run.recipe
+    if not recipe.compute.threads:
+        recipe = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"threads": threads})})
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with atomic(job.folder / "recipe.yaml") as temporary:
+        temporary.write_text(dump_yaml(recipe), encoding="utf-8")
+    count = str(recipe.compute.threads)
+    environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    with (job.folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            command_of(job.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+        )
+
+
+def command_of(folder: Path) -> list[str]:
+    """What brings the run in a folder up to date."""
+    recipe = str(folder / "recipe.yaml")
+    return [sys.executable, "-m", "ssl_defect.cli", "run", recipe, "--out", str(folder), "--to", LAST]
+
+
+def _ended(crew: Crew, job: Job, code: int) -> None:
+    if job.finished:
+        _said(crew, job, "done")
+        return
+    crew.failed[job.name] = reason_of(job.folder, code)
+    for stage in job.stages:
+        if not stands(job.folder, stage):
+            crew.broken[stage.fingerprint] = job.name
+            break
+    _said(crew, job, f"failed, {crew.failed[job.name]}")
+
+
+def reason_of(folder: Path, code: int) -> str:
+    """The last line of a run's log, with the signal that ended it if one did."""
+    if code == 0:
+        return "the code changed while it ran; give the same command again"
+    try:
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    killed = f"killed by signal {-code}{' (out of memory?)' if code == -9 else ''}; last said: " if code < 0 else ""
+    return killed + last.removeprefix("error: ")
+
+
+def _said(crew: Crew, job: Job, how: str) -> None:
+    crew.ended += 1
+    waiting = [*crew.waiting, *(one for one, _ in crew.active.values())]
+    stages = [stage for _, stage in to_do(waiting, crew.work).values()]
+    left = f"; time left: {estimate(stages, crew.work, crew.limit)}" if stages else ""
+    spent = minutes(time.monotonic() - crew.began)
+    say(f"[{crew.ended}/{crew.total}] {job.name}: {how}; {spent} so far{left}")
+
+
+def _stop(crew: Crew) -> None:
+    """End the processes of this table: it was interrupted, and goes on from there next time."""
+    for _, process in crew.active.values():
+        if process is not None and process.poll() is None:
+            process.terminate()
+    for _, process in crew.active.values():
+        if process is not None:
+            process.wait()

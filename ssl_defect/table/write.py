@@ -1,0 +1,129 @@
+"""A table as CSV, Markdown, LaTeX and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from ssl_defect.artifacts import atomic, write_json
+from ssl_defect.table.layout import COSTS, Grid, Text, grids
+from ssl_defect.table.results import Result, Results
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "▲": r"$\blacktriangle$",
+    "▼": r"$\blacktriangledown$",
+    "<": r"$<$",
+    ">": r"$>$",
+}
+
+
+def write_all(results: Results, notes: list[str], out: Path) -> list[Path]:
+    """Write `table.csv`, `table.md`, `table.tex` and `table.json` into `out`; their paths."""
+    made = grids(results)
+    texts = {
+        "table.csv": csv_of(results),
+        "table.md": markdown(results.table.name, results.table.description, made, notes),
+        "table.tex": latex(results.table.name, made, notes),
+    }
+    for name, text in texts.items():
+        with atomic(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    write_json(out / "table.json", {"name": results.table.name, "notes": notes, "results": rows_of(results)})
+    return [*(out / name for name in texts), out / "table.json"]
+
+
+def rows_of(results: Results) -> list[dict[str, Any]]:
+    """A plain row per cell and metric: what CSV and JSON hold."""
+    return [_row(one, results) for one in results.every]
+
+
+def _row(one: Result, results: Results) -> dict[str, Any]:
+    entry, change = one.entry or {}, one.change or {}
+    measured = results.measured.get(one.cell.name)
+    costs = {key: measured.cost(key) if measured else None for key, _, _ in COSTS}
+    figures = "; ".join(f"{value:.6g}" + (f" ± {error:.3g}" if error else "") for _, value, error in one.published)
+    sources = "; ".join(results.table.published[number - 1].source for number, _, _ in one.published)
+    return {
+        **one.cell.labels,
+        "metric": one.metric,
+        "state": one.state,
+        "reason": one.reason,
+        "seeds": one.seeds,
+        "mean": entry.get("value"),
+        "sd": entry.get("sd"),
+        "low": entry.get("low"),
+        "high": entry.get("high"),
+        "difference": change.get("value"),
+        "difference_low": change.get("low"),
+        "difference_high": change.get("high"),
+        "p": change.get("p"),
+        "p_holm": change.get("holm"),
+        "verdict": one.verdict,
+        "winner": one.winner,
+        "published": figures,
+        "published_source": sources,
+        **costs,
+    }
+
+
+def csv_of(results: Results) -> str:
+    """One line per cell and metric; empty where undefined. Metrics and published figures are shares."""
+    rows = rows_of(results)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def markdown(name: str, description: str, made: list[Grid], notes: list[str]) -> str:
+    """The grids as GitHub's tables, the notes as a list below."""
+    lines = [f"# {name}", ""] + ([description, ""] if description else [])
+    for grid in made:
+        lines += [f"**{grid.caption}**", ""] if grid.caption else []
+        lines.append("| " + " | ".join(map(_plain, grid.heads)) + " |")
+        lines.append("|" + "---|" * len(grid.heads))
+        lines += ["| " + " | ".join(map(_marked, row)) + " |" for row in grid.rows]
+        lines.append("")
+    return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _plain(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _marked(text: Text) -> str:
+    return f"**{_plain(text.text)}**" if text.strong else _plain(text.text)
+
+
+def latex(name: str, made: list[Grid], notes: list[str]) -> str:
+    """The grids as tables of the package `booktabs`; `amssymb` has the triangles. The notes are below the last."""
+    lines = ["% needs \\usepackage{booktabs,amssymb}"]
+    for number, grid in enumerate(made, 1):
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.caption or name)}}}"]
+        lines += [rf"\label{{tab:{name}-{number}}}", rf"\begin{{tabular}}{{{'l' * len(grid.heads)}}}", r"\toprule"]
+        lines += [" & ".join(map(_tex, grid.heads)) + r" \\", r"\midrule"]
+        lines += [" & ".join(map(_bold, row)) + r" \\" for row in grid.rows]
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join([*lines, r"{\footnotesize", *(rf"{_tex(note)}\par" for note in notes), "}"]) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)
+
+
+def _bold(text: Text) -> str:
+    return rf"\textbf{{{_tex(text.text)}}}" if text.strong else _tex(text.text)

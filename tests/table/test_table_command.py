@@ -1,0 +1,167 @@
+"""`ssl-defect table` on drawn parts: what is shared is made once, what failed is shown, a dry run runs nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ssl_defect import pipeline
+from ssl_defect.cli import app
+from ssl_defect.config import load_recipe
+from ssl_defect.errors import UserError
+from ssl_defect.table import work as working
+from ssl_defect.table.command import Request, make
+from ssl_defect.table.expand import cells_of, runs_of
+from ssl_defect.table.settings import load_table
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "experiments" / "tables").glob("*.yaml"))
+BASE = {
+    "name": "small",
+    "data": {
+        "source": "synthetic",
+        "root": "parts",
+        "image_size": 32,
+        "copies": False,
+        "options": {"good": 24, "defective": 4, "size": 32},
+    },
+    "model": {"backbone": "test_resnet"},
+    "pretrain": {"epochs": 1, "batch_size": 8, "snapshots": 0},
+    "finetune": {
+        "task": "segmentation",
+        "steps": 2,
+        "batch_size": 4,
+        "eval_every": 2,
+        "options": {"decoder_width": 8},
+    },
+    "evaluate": {"bootstrap": 100},
+    "compute": {"device": "cpu", "precision": "float32", "threads": 1},
+}
+TABLE: dict[str, Any] = {
+    "name": "small",
+    "base": BASE,
+    "matrix": {"pretrain.method": ["none", "rotation"], "finetune.labels_per_class": [2, None]},
+    "seeds": 1,
+    "baseline": {"pretrain.method": "none"},
+    "metrics": ["image auroc", "pixel ap"],
+    "columns": ["finetune.labels_per_class"],
+}
+
+
+class InThisProcess:
+    """Stands in for a process: the run is done at once, by the pipeline as it is; a process would import torch anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.returncode = 0
+        try:
+            pipeline.run(load_recipe(folder / "recipe.yaml"), folder, last="evaluate")
+        except UserError as error:
+            (folder / "log.txt").write_text(f"error: {error}\n")
+            self.returncode = 1
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    real = working.subprocess.Popen
+    monkeypatch.setattr(working, "PAUSE", 0.0)
+    monkeypatch.setattr(
+        working.subprocess,
+        "Popen",
+        lambda command, **more: (
+            InThisProcess(Path(command[6])) if "ssl_defect.cli" in command else real(command, **more)
+        ),
+    )
+    return tmp_path
+
+
+def write(folder: Path, **more: Any) -> Path:
+    (folder / "small.yaml").write_text(yaml.safe_dump(TABLE | more, sort_keys=False))
+    return folder / "small.yaml"
+
+
+def test_two_by_two(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = write(here)
+    assert make(Request(recipe, here / "out"), dry=True) == []
+    assert "stages to make: prepare 1, pretrain 2, finetune 4, evaluate 4" in capsys.readouterr().out
+    assert not (here / "out").exists()
+
+    outcomes: list[dict[str, str]] = []
+    real = pipeline.run
+    monkeypatch.setattr(pipeline, "run", lambda *a, **k: outcomes.append(real(*a, **k)) or outcomes[-1])
+    done = CliRunner().invoke(app, ["table", str(recipe), "--out", str(here / "out"), "--jobs", "1"])
+    assert done.exit_code == 0, done.output
+    ran = {stage: sum(one[stage] == "ran" for one in outcomes) for stage in outcomes[0]}
+    assert ran == {"prepare": 1, "pretrain": 2, "finetune": 4, "evaluate": 4}
+    written = {path.name for path in (here / "out").glob("*.*")}
+    assert {"table.md", "table.csv", "table.tex", "table.json"} <= written
+    assert (here / "out" / "comparison" / "index.html").is_file()
+    rows = json.loads((here / "out" / "table.json").read_text())["results"]
+    assert len(rows) == 8
+    for row in rows:
+        run = here / "out" / f"{row['pretrain.method']}-{row['finetune.labels_per_class']}-seed0"
+        level, name = row["metric"].split()
+        told = json.loads((run / "evaluate" / "metrics.json").read_text())
+        assert row["mean"] == told[level][name]["value"]
+        assert row["seeds"] == 1
+    text = (here / "out" / "table.md").read_text()
+    assert "| method | labels per class 2 | labels per class all |" in text
+    assert f"Splits: {told['protocol']['split_digest']} (by group; 12 test images" in text
+
+    outcomes.clear()
+    make(Request(recipe, here / "out", 1))
+    assert outcomes == []
+    assert (here / "out" / "table.md").read_text() == text
+
+
+def test_a_failed_cell_is_shown_and_only_chooses(here: Path) -> None:
+    groups = {
+        "none": {"pretrain.method": "none"},
+        "broken": {"pretrain.method": "none", "pretrain.start": "imagenet"},
+        "elsewhere": {"data.root": "parts2", "data.options": {"good": 30, "defective": 4, "size": 32}},
+        "missing": {"data.source": "folder", "data.root": "nowhere", "data.options": {}},
+    }
+    more = {"baseline": {"start": "none"}, "columns": [], "html": False, "metrics": ["image auroc"]}
+    base = BASE | {"pretrain": {"method": "none"}}
+    recipe = write(here, base=base, matrix={"start": groups}, **more)
+    with pytest.raises(UserError, match=r"--only mae: no run is named so; give a value \(none, broken"):
+        make(Request(recipe, here / "out", only=["mae"]))
+    make(Request(recipe, here / "out", 1, only=["none", "missing"]))
+    text = (here / "out" / "table.md").read_text()
+    assert "| broken | not run |" in text
+    assert "| missing | failed |" in text
+    assert "- failed: missing: seed 0: data.root: nowhere does not exist" in text
+    make(Request(recipe, here / "out", 1))
+    text = (here / "out" / "table.md").read_text()
+    assert "| broken | failed |" in text
+    assert "| elsewhere | - (not tested on the same images) |" in text
+
+
+def test_a_table_of_which_nothing_can_run_is_one_line(here: Path) -> None:
+    recipe = write(here, settings={"data.source": "folder", "data.root": "nowhere", "data.options": {}})
+    done = CliRunner().invoke(app, ["table", str(recipe), "--out", "out"])
+    assert isinstance(done.exception, UserError)
+    assert "nowhere" in str(done.exception)
+    assert not (here / "out" / "table.md").exists()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_published_tables_expand(path: Path) -> None:
+    table, for_runs = load_table(path)
+    runs = runs_of(table, cells_of(table), path, for_runs)
+    assert table.name == path.stem
+    assert len({run.name for run in runs}) == len(runs) > 5
+    assert table.published
+    assert all(any(word in block.source for word in ("arXiv", "CVPR")) for block in table.published)
+
+
+def test_there_are_recipes_of_published_tables() -> None:
+    wanted = {"cutpaste_table1", "patchcore_magnetic_tile", "initialisations_magnetic_tile"}
+    assert wanted <= {path.stem for path in RECIPES}

@@ -1,0 +1,197 @@
+"""Cells compared, corrected, ranked and written, from made-up scores of test images."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from ssl_defect.evaluate.bootstrap import Resampling, draw, paired_difference, point
+from ssl_defect.evaluate.metrics import Family, image_family
+from ssl_defect.table.diagram import diagram
+from ssl_defect.table.expand import Cell, cells_of
+from ssl_defect.table.layout import grids
+from ssl_defect.table.measure import Measured, paired
+from ssl_defect.table.protocol import notes
+from ssl_defect.table.results import Results, judge
+from ssl_defect.table.settings import TableSettings
+from ssl_defect.table.statistics import friedman, holm
+from ssl_defect.table.write import csv_of, latex, markdown
+
+SPEC = Resampling(draws=1000, level=0.95, seed=0)
+IMAGES = 240
+LABELS = (np.arange(IMAGES) % 2).astype(int)
+GROUPS = np.arange(IMAGES) // 2 * 2  # pairs of near-copies
+FACT = {
+    "split": "group",
+    "split_digest": "abc",
+    "counts": {"test": IMAGES, "defective": IMAGES // 2, "groups": IMAGES // 2},
+    "machine": {"processor": "Test CPU", "cores": 2},
+    "versions": {"python": "3.11"},
+}
+COST: dict[str, float | None] = {"pretraining": 2.0, "training": 1.0, "speed": 3.5, "memory": 900.0, "size": None}
+
+
+def family(strength: float, seed: int, chance: int = 0) -> Family:
+    """Detectors of the same images: `strength` apart, with most of their noise in common."""
+    common = np.random.default_rng(99).normal(0, 1, IMAGES)
+    own = np.random.default_rng([seed, chance]).normal(0, 0.3, IMAGES)
+    return image_family(LABELS, LABELS * strength + common + own, 0.5)
+
+
+def measured(cell: Cell, strength: float, seeds: tuple[int, ...] = (0, 1, 2), tested_on: str = "these") -> Measured:
+    chance = sum(map(ord, cell.name))
+    families = [family(strength, seed, chance) for seed in seeds]
+    drawn = draw(families, GROUPS, SPEC)
+    return Measured(
+        cell=cell,
+        seeds=list(seeds),
+        points={"image auroc": np.array([point(one, IMAGES)["auroc"] for one in families])},
+        draws={"image auroc": np.stack([one["auroc"] for one in drawn])},
+        groups=GROUPS,
+        tested_on=tested_on,
+        apart={},
+        costs=[COST] * len(seeds),
+        facts=[FACT] * len(seeds),
+    )
+
+
+STRENGTH = {"none": 0.6, "mae": 0.6, "moco": 1.8}
+
+
+def table_of(**more: Any) -> TableSettings:
+    whole: dict[str, Any] = {"name": "t", "base": {}, "matrix": {"start": {name: {} for name in STRENGTH}}}
+    return TableSettings.model_validate(whole | {"baseline": {"start": "none"}} | more)
+
+
+def results(table: TableSettings, failed: dict[str, str] | None = None, **strength: float) -> Results:
+    cells = cells_of(table)
+    found = {
+        cell.name: measured(cell, (STRENGTH | strength)[cell.labels["start"]])
+        for cell in cells
+        if cell.name not in (failed or {})
+    }
+    return judge(table, cells, found, failed or {}, 3)
+
+
+def test_a_difference_of_one_seed_is_that_of_the_bootstrap() -> None:
+    cells = cells_of(table_of())
+    a, b = measured(cells[2], 1.8, (1,)), measured(cells[0], 0.6, (1,))
+    chances = [sum(map(ord, cell.name)) for cell in (cells[2], cells[0])]
+    pair = family(1.8, 1, chances[0]), family(0.6, 1, chances[1])
+    wanted = paired_difference(*pair, GROUPS, SPEC)["auroc"]
+    found = paired(a, b, "image auroc", 0.95)
+    assert {key: found[key] for key in wanted} == pytest.approx(wanted)
+    assert found["p"] == pytest.approx(2 / 1001)
+
+
+def test_only_seeds_of_both_are_paired_and_only_on_the_same_images() -> None:
+    cells = cells_of(table_of())
+    a, b = measured(cells[2], 1.8, (0, 1, 2)), measured(cells[0], 0.6, (2, 5))
+    mine, theirs = a.points["image auroc"][2], b.points["image auroc"][0]
+    assert paired(a, b, "image auroc", 0.95)["value"] == pytest.approx(mine - theirs)
+    assert paired(a, measured(cells[0], 0.6, (7,)), "image auroc", 0.95)["why"] == "no seed in common"
+    other = measured(cells[0], 0.6, tested_on="others")
+    assert paired(a, other, "image auroc", 0.95)["why"] == "not tested on the same images"
+
+
+def test_what_differs_is_marked_and_what_does_not_is_not() -> None:
+    found = results(table_of())
+    none, mae, moco = found.every
+    assert none.change is None
+    assert mae.change is not None
+    assert moco.change is not None
+    assert [mae.change["holm"], moco.change["holm"]] == holm([mae.change["p"], moco.change["p"]])
+    assert (none.verdict, mae.verdict, moco.verdict) == ("", "", "better")
+    assert (none.winner, mae.winner, moco.winner) == (False, False, True)
+    low, high = moco.change["low"], moco.change["high"]
+    assert 0 < low < moco.change["value"] < high
+    assert moco.entry is not None
+    assert moco.entry["sd"] == pytest.approx(np.std(found.measured["moco"].points["image auroc"], ddof=1))
+
+
+def test_no_winner_among_equals_and_the_worse_is_told() -> None:
+    found = results(table_of(baseline={"start": "moco"}), mae=1.8)
+    none, mae, moco = found.every
+    assert not any(one.winner for one in found.every)
+    assert (none.verdict, mae.verdict, moco.verdict) == ("worse", "", "")
+
+
+def test_holm_is_over_all_rows_of_the_table() -> None:
+    matrix = {"start": {name: {} for name in STRENGTH}, "budget": {"few": {}, "many": {}}}
+    found = results(table_of(matrix=matrix, columns=["budget"]))
+    changes = [one.change for one in found.every if one.change]
+    assert len(changes) == 4
+    assert [c["holm"] for c in changes] == holm([c["p"] for c in changes])
+    assert sum(one.winner for one in found.every) == 2  # one a column
+
+
+def test_a_failed_cell_is_shown_with_its_reason() -> None:
+    table = table_of()
+    found = results(table, {"mae": "seed 0: no good images"})
+    text = markdown(table.name, "", grids(found), notes(found, "base.yaml", 1000))
+    assert "| mae | failed |" in text
+    assert "- failed: mae: seed 0: no good images" in text
+    assert [one.state for one in found.every] == ["finished", "failed", "finished"]
+
+
+def test_friedman_over_the_sets() -> None:
+    matrix = {"set": {name: {} for name in "abcde"}, "start": {name: {} for name in STRENGTH}}
+    found = results(table_of(matrix=matrix, sets="set"), mae=1.0)
+    values = [one.entry["value"] for one in found.every if one.entry]
+    wanted = friedman(list(STRENGTH), np.array(values).reshape(5, 3))
+    assert found.ranked["image auroc"] == wanted
+    assert wanted.ranks == [3, 2, 1]
+    rows = {row["name"]: row for row in found.overall["image auroc"]}
+    assert rows["moco"]["p"] == 2 / 2**5
+    assert rows["moco"]["holm"] == 4 / 2**5
+    caption = grids(found)[2].caption
+    assert caption.startswith("image auroc over 5 sets; Friedman's chi-square 10.00, p 0.007")
+    root = ElementTree.fromstring(diagram(wanted, "ranks"))
+    words = " ".join(root.itertext())
+    assert "moco (1.00)" in words
+    assert f"critical difference {wanted.distance:.2f} (95%, 5 sets)" in words
+
+
+def test_published_figures_stand_beside_ours_or_alone() -> None:
+    values = [{"at": {"start": "moco"}, "value": 97.9, "error": 0.4}, {"at": {"start": "DifferNet"}, "value": 97.7}]
+    block = {"source": "Roth et al., CVPR 2022", "note": "224 px", "metric": "image auroc", "values": values}
+    table = table_of(published=[block], unit="percent")
+    found = results(table)
+    text = markdown(table.name, "what for", grids(found), notes(found, "base.yaml", 1000))
+    line, changed = [line for line in text.splitlines() if line.startswith("| moco | **")]
+    assert "97.9" not in changed
+    assert "[97.9 ± 0.4; 1]" in line
+    assert "| DifferNet | [97.7; 1] |" in text
+    assert "- [1] Roth et al., CVPR 2022 (224 px)" in text
+    assert f"{100 * found.every[2].entry['value']:.1f}" in line  # type: ignore[index]
+    assert "240 test images, 120 defective, in 120 groups" in text
+
+
+def test_csv_and_latex_hold_the_same() -> None:
+    table = table_of(name="t_1")
+    found = results(table)
+    rows = list(csv.DictReader(io.StringIO(csv_of(found))))
+    assert [row["start"] for row in rows] == ["none", "mae", "moco"]
+    assert float(rows[2]["mean"]) == found.every[2].entry["value"]  # type: ignore[index]
+    assert float(rows[2]["p_holm"]) == found.every[2].change["holm"]  # type: ignore[index]
+    assert rows[0]["difference"] == ""
+    assert (rows[2]["pretraining"], rows[2]["size"]) == ("2.0", "")
+    made = grids(found)
+    tex = latex("t_1", made, notes(found, "base_file.yaml", 1000))
+    assert tex.count(r"\begin{tabular}{ll}") == 2
+    assert r"\textbf{" in tex
+    assert r"base\_file.yaml" in tex
+    assert not set("▲±▼") & set(tex)
+    for grid in made:
+        assert {len(row) for row in grid.rows} == {len(grid.heads)}
+
+
+def test_too_few_draws_are_said_so() -> None:
+    found = results(table_of())
+    assert any("raise `draws`" in line for line in notes(found, "b", 20))
+    assert not any("raise `draws`" in line for line in notes(found, "b", 1000))

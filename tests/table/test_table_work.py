@@ -1,0 +1,194 @@
+"""Runs worked off side by side by processes that only pretend: order, sharing, failures, kills and estimates."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssl_defect.config import Recipe
+from ssl_defect.errors import UserError
+from ssl_defect.fingerprints import Plan
+from ssl_defect.table import work as working
+from ssl_defect.table.expand import Cell, Run
+from ssl_defect.table.planning import Job, estimate, overview, read_work, to_do
+from ssl_defect.table.work import how_many, reason_of, work_off
+
+HERE = Path(__file__).parent
+STAGES = ("prepare", "pretrain", "finetune", "evaluate")
+
+
+@pytest.fixture(autouse=True)
+def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, str(HERE / "pretend_run.py")]
+    monkeypatch.setattr(working, "command_of", lambda folder: [*command, str(folder)])
+    monkeypatch.setattr(working, "PAUSE", 0.02)
+
+
+def job(out: Path, method: str, seed: int, seconds: float = 0.0, **broken: dict[str, Any]) -> Job:
+    """A run of `method`: seeds share preparing and pretraining; `broken` has settings of a stage that goes wrong."""
+    name, above, stages = f"{method}-seed{seed}", "", []
+    for stage, own in zip(STAGES, ("", method, f"{method} {seed}", f"{method} {seed}"), strict=True):
+        settings = {"method": method, "seed": seed, **broken.get(stage, {})} if own else {}
+        stages.append(Plan(stage, {"own": own, **settings}, {"above": above}, ""))
+        if stage == "pretrain":
+            stages[-1].settings.pop("seed")
+        above = stages[-1].fingerprint
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(json.dumps([[s.stage, s.fingerprint, s.settings, seconds] for s in stages]))
+    recipe = Recipe.model_validate({"name": name, "seed": seed, "data": {"source": "synthetic", "root": "x"}})
+    return Job(Run(name, Cell({"method": method}, method, {}), seed, recipe), folder, tuple(stages))
+
+
+def diary(out: Path) -> list[str]:
+    return (out / "diary.txt").read_text().splitlines() if (out / "diary.txt").exists() else []
+
+
+def begun(out: Path) -> list[str]:
+    return [line.removeprefix("begin ") for line in diary(out) if line.startswith("begin")]
+
+
+def test_every_stage_is_made_once_and_never_by_two_at_a_time(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, method, seed, 0.05) for seed in (0, 1) for method in ("none", "mae", "moco")]
+    assert work_off(jobs, tmp_path, read_work(tmp_path), 3) == {}
+    assert all(one.finished for one in jobs)
+    wanted = {stage.fingerprint for one in jobs for stage in one.stages}
+    assert sorted(begun(tmp_path)) == sorted(wanted)
+    assert len(wanted) == 1 + 3 + 6 + 6
+    assert work_off(jobs, tmp_path, read_work(tmp_path), 3) == {}
+    assert len(begun(tmp_path)) == 16
+
+
+def test_a_failed_run_is_said_and_the_others_go_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bad: dict[str, Any] = {"pretrain": {"fail": "no good images"}}
+    jobs = [job(tmp_path, "mae", 0, **bad), job(tmp_path, "mae", 1, **bad), job(tmp_path, "none", 0)]
+    jobs.append(job(tmp_path, "moco", 0, finetune={"kill": True}))
+    failed = work_off(jobs, tmp_path, read_work(tmp_path), 2)
+    assert failed["mae-seed0"] == "no good images"
+    assert failed["mae-seed1"] == "needs what failed in mae-seed0: no good images"
+    assert failed["moco-seed0"].startswith("killed by signal 9 (out of memory?)")
+    assert set(failed) == {"mae-seed0", "mae-seed1", "moco-seed0"}
+    assert jobs[2].finished
+    assert begun(tmp_path).count(jobs[0].stages[1].fingerprint) == 1
+    assert "[4/4]" in capfd.readouterr().err
+    for one in jobs:  # mended, it goes on where it was
+        plan = json.loads((one.folder / "plan.json").read_text())
+        (one.folder / "plan.json").write_text(json.dumps([[a, b, {}, d] for a, b, _, d in plan]))
+    assert work_off(jobs, tmp_path, read_work(tmp_path), 2) == {}
+    assert begun(tmp_path).count(jobs[0].stages[0].fingerprint) == 1
+
+
+TABLE = """
+import sys
+from pathlib import Path
+import test_table_work as tests
+from ssl_defect.table import work
+from ssl_defect.table.planning import read_work
+out = Path(sys.argv[1])
+work.command_of = lambda folder: [sys.executable, str(tests.HERE / "pretend_run.py"), str(folder)]
+work.work_off([tests.job(out, "mae", seed, 2.0) for seed in (0, 1)], out, read_work(out), 2)
+"""
+
+
+def test_a_killed_table_goes_on_and_waits_for_what_outlived_it(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    with subprocess.Popen([sys.executable, "-c", TABLE, str(tmp_path)], env=environment) as table:
+        end = time.monotonic() + 120
+        while not diary(tmp_path) and time.monotonic() < end:
+            time.sleep(0.02)
+        table.send_signal(signal.SIGKILL)
+    assert len(begun(tmp_path)) == 1  # its child is still at work on the preparation
+    jobs = [job(tmp_path, "mae", seed) for seed in (0, 1)]
+    assert work_off(jobs, tmp_path, read_work(tmp_path), 2) == {}
+    assert all(one.finished for one in jobs)
+    assert sorted(begun(tmp_path)) == sorted({stage.fingerprint for one in jobs for stage in one.stages})
+
+
+def test_an_interrupted_table_ends_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    real = working._start
+    monkeypatch.setattr(working, "_start", lambda *a: started.append(real(*a)) or started[-1])
+
+    def interrupt(seconds: float) -> None:
+        if started:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(working.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        work_off([job(tmp_path, "mae", 0, 60.0)], tmp_path, read_work(tmp_path), 1)
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
+
+
+def test_two_tables_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
+    with working._alone(tmp_path), pytest.raises(UserError, match="another table works in this folder"):
+        work_off([job(tmp_path, "mae", 0)], tmp_path, read_work(tmp_path), 1)
+
+
+def test_a_run_whose_pictures_are_missing_has_its_reason(tmp_path: Path) -> None:
+    missing = Job(job(tmp_path, "mae", 0).run, tmp_path / "mae-seed0", (), "no pictures")
+    assert work_off([missing], tmp_path, read_work(tmp_path), 1) == {"mae-seed0": "no pictures"}
+    assert "cannot run: no pictures" in overview([missing], read_work(tmp_path), 1)[0]
+
+
+def test_the_overview_tells_what_runs_and_how_long(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, "mae", seed, 0.0) for seed in (0, 1)]
+    lines = overview(jobs, read_work(tmp_path), 1)
+    assert lines[0].endswith("prepare runs, pretrain runs, finetune runs, evaluate runs")
+    assert "prepare shared with mae-seed0, pretrain shared with mae-seed0, finetune runs" in lines[1]
+    assert lines[2:] == [
+        "2 runs, 0 finished; stages to make: prepare 1, pretrain 1, finetune 2, evaluate 2",
+        "time with 1 side by side: unknown",
+    ]
+    work_off(jobs[:1], tmp_path, read_work(tmp_path), 1)
+    for stage, seconds in (("finetune", 60.0), ("evaluate", 30.0)):
+        path = tmp_path / "mae-seed0" / stage / "record.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    work = read_work(tmp_path)
+    assert "finished" in overview(jobs, work, 1)[0]
+    assert "prepare cached, pretrain cached, finetune runs" in overview(jobs, work, 1)[1]
+    left = [stage for _, stage in to_do(jobs, work).values()]
+    assert estimate(left, work, 1) == "about 1:30"
+    assert estimate(left, work, 8) == "about 1:00"  # the longest stage alone
+    other = [stage for _, stage in to_do([job(tmp_path, "moco", 0)], work).values()]
+    assert estimate(other, work, 1) == "at least 1:30 (1 of 3 stages unknown)"  # no pretraining by moco yet
+    assert estimate([*left, *other], work, 1) == "at least 3:00 (1 of 5 stages unknown)"
+    assert estimate([], work, 1) == "nothing"
+
+
+def test_memory_bounds_the_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working, "cores", lambda: 8)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    work = read_work(tmp_path)
+    for free, peak, wanted in ((64_000, 0, 8), (6_400, 0, 4), (6_400, 3_000, 2), (500, 0, 1), (float("inf"), 0, 8)):
+        monkeypatch.setattr(working, "free_mb", lambda free=free: free)
+        work.peak_mb = peak
+        assert how_many(0, work) == wanted
+    assert how_many(5, work) == 5
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert how_many(0, work) == 1
+
+
+def test_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working, "cores", lambda: 8)
+    seen = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    monkeypatch.setattr(working, "command_of", lambda folder: [sys.executable, "-c", seen])
+    one = job(tmp_path, "mae", 0)
+    assert working._start(one, 3).wait() == 0
+    assert (one.folder / "log.txt").read_text() == "2\n"
+    assert "threads: 2" in (one.folder / "recipe.yaml").read_text()
+
+
+def test_the_reason_is_the_last_line_of_the_log(tmp_path: Path) -> None:
+    assert reason_of(tmp_path, 1) == "it said nothing"
+    (tmp_path / "log.txt").write_text("begun\nerror: disk full\n\n")
+    assert reason_of(tmp_path, 1) == "disk full"
+    assert reason_of(tmp_path, -15) == "killed by signal 15; last said: disk full"
+    assert "code changed" in reason_of(tmp_path, 0)
