@@ -116,3 +116,13 @@ def test_low_precision_outside_does_not_reach_the_search() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(nearest(queries, store.bank)[0], expected)
         assert torch.allclose(nearest_in_cells(queries, store, 8)[0], expected, atol=1e-5)
+
+
+def test_the_number_of_threads_is_as_before() -> None:
+    store, before = memory(points(200, 12), 50), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        nearest_in_cells(points(20, 13), store, 4)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

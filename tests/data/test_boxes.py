@@ -245,6 +245,15 @@ def test_boxes_pass_through_prepare(tmp_path: Path) -> None:
     assert inputs_digest(recipe) != before
 
 
+def test_pictures_that_the_annotation_does_not_list_are_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_coco(tmp_path)
+    (root / "images" / "sub" / "new.png").touch()
+    assert len(coco.scan(root, coco.Options())) == 3
+    assert "1 pictures left out, not in the list 'images' of boxes.json" in capsys.readouterr().err
+
+
 def test_coco_source_needs_one_file(tmp_path: Path) -> None:
     write_coco(tmp_path)
     (tmp_path / "more.json").write_text("{")

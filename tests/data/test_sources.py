@@ -177,6 +177,15 @@ def test_folder_with_flat_masks_and_other_names(tmp_path: Path) -> None:
     assert brief(samples) == [("fine/a.png", "", "good", ""), ("spot/b.png", "drawn/b.png", "spot", "")]
 
 
+def test_pictures_without_a_class_folder_are_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(tmp_path, "good/a.png", "spot/b.png", "c.png", "d.png")
+    assert len(folder.scan(tmp_path, folder.Options())) == 2
+    said = capsys.readouterr().err
+    assert "2 pictures left out, in no class folder and so without a label: c.png, d.png" in said
+
+
 def test_folder_mask_claimed_twice(tmp_path: Path) -> None:
     touch(tmp_path, "good/a.png", "spot/b.png", "dent/b.png", "masks/b.png")
     with pytest.raises(UserError, match=r"masks/b\.png: a mask of both dent/b\.png and spot/b\.png"):

@@ -16,7 +16,7 @@ from pydantic import Field
 from ssl_defect import console
 from ssl_defect.config import Settings
 from ssl_defect.data.records import GOOD, Box, Sample, format_boxes
-from ssl_defect.data.sources.listing import listed, require_folder
+from ssl_defect.data.sources.listing import images_in, listed, relative, require_folder, say_unlabelled
 from ssl_defect.errors import UserError
 
 IMAGE_FOLDERS = ("images", "")
@@ -51,6 +51,9 @@ def scan(root: Path, options: Options) -> list[Sample]:
     repeated = [name for name, count in Counter(sample.image for sample in samples).items() if count > 1]
     if repeated:
         raise UserError(f"{file}: lists the picture '{repeated[0]}' twice; give every picture one entry")
+    known = {sample.image for sample in samples}
+    others = [path for path in images_in(folder, deep=True) if relative(path, root) not in known]
+    say_unlabelled(others, root, f"not in the list 'images' of {file.name} and so without a label")
     return sorted(samples, key=lambda sample: sample.image)
 
 

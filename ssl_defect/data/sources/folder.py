@@ -11,7 +11,15 @@ from pydantic import Field
 
 from ssl_defect.config import Settings
 from ssl_defect.data.records import GOOD, Sample
-from ssl_defect.data.sources.listing import folders_in, images_in, listed, masks_by_stem, relative, require_folder
+from ssl_defect.data.sources.listing import (
+    folders_in,
+    images_in,
+    listed,
+    masks_by_stem,
+    relative,
+    require_folder,
+    say_unlabelled,
+)
 from ssl_defect.errors import UserError
 
 MASK_FOLDERS = ("masks", "mask", "ground_truth")
@@ -47,6 +55,7 @@ def scan(root: Path, options: Options) -> list[Sample]:
     if not samples:
         raise UserError(f"data.root: {root} holds no pictures (.png, .jpg, .bmp, .tif, .webp) in its class folders")
     _check_claims(samples)
+    say_unlabelled(images_in(root), root, "in no class folder and so without a label")
     return sorted(samples, key=lambda sample: sample.image)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ssl_defect import console
 from ssl_defect.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -38,6 +39,14 @@ def images_in(folder: Path, deep: bool = False) -> list[Path]:
         return []
     found = folder.rglob("*") if deep else folder.iterdir()
     return sorted(path for path in found if _is_picture(path.relative_to(folder)) and path.is_file())
+
+
+def say_unlabelled(paths: Iterable[Path], root: Path, why: str) -> None:
+    """Name pictures that no label speaks of, so that nobody takes them for good ones: they are left out."""
+    every = sorted(paths)
+    if every:
+        names = listed((relative(path, root) for path in every), most=3)
+        console.say(f"{root.name}: {len(every)} pictures left out, {why}: {names}")
 
 
 def _is_picture(path: Path) -> bool:

@@ -69,8 +69,9 @@ class AnomalyHead(Head):
 def squashed(distance: Tensor, scale: Tensor, steepness: Tensor | float = STEEPNESS) -> Tensor:
     """Distances at least 0 to [0, 1]: the order stays, and `scale` becomes 0.5.
 
-    `r^k / (1 + r^k)` of `r = d / scale`, which is the logistic function of `k log r`: distances of good and of defective parts differ by little more than a factor
-    of two, and without the power all scores would lie close to one half.
+    `r^k / (1 + r^k)` of `r = d / scale`, which is the logistic function of `k log r`: distances of good and of
+    defective parts differ by little more than a factor of two, and without the power all scores would lie close to one
+    half.
     """
     return 1 / (1 + (scale / distance) ** steepness)  # so that neither 0 nor a huge distance becomes NaN
 

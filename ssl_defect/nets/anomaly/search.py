@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,8 @@ from torch import Tensor
 
 BLOCK = 8192  # patches of the memory compared at a time, so that memory stays flat
 QUERIES = 4096  # at a time, likewise
+GROUPED = 16_384  # queries that are grouped by cell at a time: the more, the larger the products
+TOGETHER = 64  # queries of a cell, about, from which on a second thread speeds its product up
 SAMPLE = 100_000  # patches that k-means looks at
 ROUNDS = 10  # of k-means: more make the cells no better
 
@@ -68,7 +72,7 @@ def nearest(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
 def nearest_in_cells(queries: Tensor, memory: Cells, probes: int) -> tuple[Tensor, Tensor]:
     """As `nearest`, but each query (Q, D) looks at the `probes` cells whose centres are nearest to it."""
     with torch.autocast(queries.device.type, enabled=False):
-        place = torch.cat([_probed(part, memory, probes) for part in torch.split(queries, QUERIES)])
+        place = torch.cat([_probed(part, memory, probes) for part in torch.split(queries, GROUPED)])
     return _lengths(queries, memory.bank, place), place
 
 
@@ -106,8 +110,27 @@ def _probed(queries: Tensor, memory: Cells, probes: int) -> Tensor:
     probes = min(probes, len(memory.centres))
     pairs = _to_centres(queries, memory).topk(probes, largest=False, sorted=False).indices.flatten()
     order = pairs.argsort()
-    grouped = queries[order // probes]
-    best = torch.full((len(pairs),), torch.inf, device=queries.device)
+    few = queries.device.type == "cpu" and len(pairs) < TOGETHER * len(memory.centres)
+    with _threads(1 if few else torch.get_num_threads()):
+        squares, place = _within(queries[order // probes], pairs, memory)
+    # an empty cell has no row; only a query that is not a number ends there, and its distance is none either
+    place = (place + memory.edges[pairs[order]]).clamp_max(len(memory.bank) - 1)
+    back = order.argsort().view(-1, probes)
+    winner = squares[back].argmin(dim=1, keepdim=True)
+    found: Tensor = place[back.gather(1, winner)[:, 0]]
+    return found
+
+
+def _within(grouped: Tensor, pairs: Tensor, memory: Cells) -> tuple[Tensor, Tensor]:
+    """Least squared distance (P,), less the query's own square, of queries (P, D) in the order of their cells.
+
+    Args:
+        pairs: (P,) the cells, in any order.
+
+    Returns:
+        The squares, infinite in an empty cell, and the place within the cell (P,).
+    """
+    best = torch.full((len(pairs),), torch.inf, device=grouped.device)
     place = torch.zeros_like(pairs)
     edges, ends = memory.edges.tolist(), torch.bincount(pairs, minlength=len(memory.centres)).cumsum(0).tolist()
     start = 0
@@ -117,12 +140,18 @@ def _probed(queries: Tensor, memory: Cells, probes: int) -> Tensor:
             squares = torch.addmm(memory.squares[low:high], memory.bank[low:high], grouped[start:end].T, alpha=-2)
             torch.min(squares, dim=0, out=(best[start:end], place[start:end]))
         start = end
-    # an empty cell has no row; only a query that is not a number ends there, and its distance is none either
-    place = (place + memory.edges[pairs[order]]).clamp_max(len(memory.bank) - 1)
-    back = order.argsort().view(-1, probes)
-    winner = best[back].argmin(dim=1, keepdim=True)
-    found: Tensor = place[back.gather(1, winner)[:, 0]]
-    return found
+    return best, place
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Many small products: threads that wait for each other cost more than they bring, by far on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _to_centres(queries: Tensor, memory: Cells) -> Tensor:
@@ -133,4 +162,5 @@ def _to_centres(queries: Tensor, memory: Cells) -> Tensor:
 
 def _lengths(queries: Tensor, bank: Tensor, place: Tensor) -> Tensor:
     """Of the differences themselves: from squares, small distances would lose their digits."""
-    return torch.linalg.vector_norm(queries - bank[place], dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(queries - bank[place], dim=1)
+    return lengths
