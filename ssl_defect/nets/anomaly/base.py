@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -80,13 +81,21 @@ def enlarged(distances: Tensor, size: int) -> Tensor:
     """Distances (B, h, w) at the size of the pictures (B, S, S), smoothed by a Gaussian; nothing is lost at the border.
 
     The Gaussian is normalised over what lies within the picture, so that a border is not darker than the middle.
+    Enlarging and smoothing are linear and go one axis after the other: a matrix for each.
     """
-    x = F.interpolate(distances[:, None], size=(size, size), mode="bilinear", align_corners=False)
-    sigma = SMOOTH * size
-    reach = max(1, round(3 * sigma))
-    places = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
-    kernel = torch.exp(-(places**2) / (2 * sigma**2))
-    inside = F.conv1d(x.new_ones(1, 1, size), kernel.view(1, 1, -1), padding=reach)
-    x = F.conv2d(x, kernel.view(1, 1, 1, -1), padding=(0, reach)) / inside.view(1, 1, 1, -1)
-    x = F.conv2d(x, kernel.view(1, 1, -1, 1), padding=(reach, 0)) / inside.view(1, 1, -1, 1)
-    return x[:, 0]
+    rows, columns = (_enlarging(n, size, distances.device, distances.dtype) for n in distances.shape[-2:])
+    return rows @ distances @ columns.T
+
+
+@lru_cache(maxsize=8)
+def _enlarging(count: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(size, count): bilinear enlargement along an axis, then the Gaussian."""
+    with torch.inference_mode(False):  # kept for calls with gradients too
+        eye = torch.eye(count, device=device, dtype=dtype)[None]
+        linear = F.interpolate(eye, size=size, mode="linear", align_corners=False)[0].T
+        sigma = SMOOTH * size
+        places = torch.arange(size, device=device, dtype=dtype)
+        apart = places[:, None] - places
+        kernel = torch.exp(-apart.square() / (2 * sigma**2)).masked_fill(apart.abs() > max(1, round(3 * sigma)), 0)
+        found: Tensor = kernel / kernel.sum(1, keepdim=True) @ linear
+        return found
