@@ -66,9 +66,13 @@ def runs_of(recipe: Recipe, out: Path) -> list[tuple[Recipe, Path]]:
     """The runs that a recipe asks for: one, or two that share their first stages where `anomaly` is beside `finetune`.
 
     The detector of good images alone goes into the folder beside `out` whose name ends in `-anomaly`.
+
+    Raises:
+        UserError: an option of either is wrong: said now, not when the first run is done.
     """
     if not recipe.beside:
         return [(recipe, out)]
+    options(recipe)
     alone = recipe.model_copy(update={"finetune": FinetuneSettings()})
     alone.model_fields_set.discard("finetune")
     return [(recipe.model_copy(update={"anomaly": None}), out), (alone, out.with_name(f"{out.name}-anomaly"))]

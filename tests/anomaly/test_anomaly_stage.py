@@ -97,6 +97,12 @@ def test_beside_finetune_it_is_a_run_of_its_own_on_the_same_stages(tmp_path: Pat
         assert states == ["done", "done", "done", "done", "missing"]
 
 
+def test_a_mistake_in_either_is_said_before_anything_runs(tmp_path: Path) -> None:
+    both = recipe(tmp_path, "padin").model_dump()
+    with pytest.raises(UserError, match="did you mean 'padim'"):
+        pipeline.runs_of(Recipe.model_validate(both), tmp_path / "run")
+
+
 def test_alone_it_is_one_run_and_null_takes_the_section_out(tmp_path: Path) -> None:
     alone = recipe(tmp_path)
     assert pipeline.runs_of(alone, tmp_path / "run") == [(alone, tmp_path / "run")]
