@@ -21,6 +21,7 @@ from ssl_defect.nets.anomaly import DETECTORS
 from ssl_defect.nets.anomaly.base import AnomalyHead
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.detector import Detector, Spec
+from ssl_defect.nets.folding import folded
 from ssl_defect.train.device import lay_out
 
 Batches = Callable[[], Iterator[Tensor]]
@@ -116,7 +117,8 @@ class Ours:
 
     def fit(self, batches: Batches) -> dict[str, float]:
         began = time.perf_counter()
-        encoder, head = self.detector.encoder, self.detector.head
+        encoder = self.detector.encoder = folded(self.detector.encoder)  # as the stages do
+        head = self.detector.head
         assert isinstance(head, AnomalyHead)
         body = encoder.body
         body.forward_intermediates = watch = Watch(body.forward_intermediates)

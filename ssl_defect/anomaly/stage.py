@@ -22,7 +22,7 @@ from ssl_defect.artifacts import require, write_json
 from ssl_defect.config import Recipe, validate
 from ssl_defect.console import minutes, say, track
 from ssl_defect.data.records import GOOD
-from ssl_defect.data.store import Store, open_store
+from ssl_defect.data.store import Store, open_for_training
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.nets.anomaly import DETECTORS
 from ssl_defect.nets.anomaly.base import AnomalyHead
@@ -30,6 +30,7 @@ from ssl_defect.nets.anomaly.options import Options
 from ssl_defect.nets.anomaly.trained import TrainedHead
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.detector import Detector, Spec, save_detector
+from ssl_defect.nets.folding import folded
 from ssl_defect.nets.weights import load_encoder_file
 from ssl_defect.train.checkpoint import remove_checkpoints
 from ssl_defect.train.device import lay_out, make_fabric, precision_name, resolve_device
@@ -49,7 +50,7 @@ def anomaly(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> None
     """
     settings = recipe.anomaly
     assert settings is not None
-    store, encoder_file = open_store(prepared), require(pretrained / "encoder.safetensors", "pretrain")
+    store, encoder_file = open_for_training(prepared), require(pretrained / "encoder.safetensors", "pretrain")
     options = options_of(recipe)
     if recipe.compute.devices > 1:
         raise UserError("compute.devices: a detector of anomalies is fitted in one process; set it to 1")
@@ -97,7 +98,7 @@ class Work:
         assert isinstance(head, AnomalyHead)
         out.mkdir(parents=True, exist_ok=True)
         with torch.no_grad():
-            head.fit(detector.encoder, lambda: self.pictures(rows, "anomaly: good images"), self.recipe.seed)
+            head.fit(folded(detector.encoder), lambda: self.pictures(rows, "anomaly: good images"), self.recipe.seed)
         if not isinstance(head, TrainedHead):
             return Fitted(detector, meta, [], "float32")
         history = train(self.recipe, self.store, rows, detector, fabric, out)

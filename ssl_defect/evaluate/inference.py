@@ -18,6 +18,7 @@ from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.metrics import Array
 from ssl_defect.nets.detector import Detector
+from ssl_defect.nets.folding import folded
 from ssl_defect.train.device import keep_freed_memory, lay_out, resolve_device, resolve_precision
 from ssl_defect.train.pairs import partner_rows
 
@@ -49,7 +50,10 @@ class Predictions:
 
 
 class Runner:
-    """A detector on its device, in the precision and the layout that suit it."""
+    """A detector on its device, in the precision and the layout that suit it.
+
+    Its batch norms are folded: it predicts, and is not to be saved or trained any more.
+    """
 
     def __init__(self, detector: Detector, compute: ComputeSettings) -> None:
         if compute.threads:
@@ -60,6 +64,8 @@ class Runner:
         self.precision = "float32" if exact else resolve_precision(compute, self.device, detector.encoder)
         self.detector = detector
         self._partners: tuple[Store, Array] | None = None
+        if hasattr(detector, "encoder"):  # a classical method has none
+            detector.encoder = folded(detector.encoder)
         lay_out(detector).to(self.device).eval()
 
     def pictures(self, store: Store, rows: Array) -> Tensor:

@@ -32,7 +32,7 @@ class Options(LevelOptions):
         description="Of the memory: `exact` compares a patch with all of it, `cells` with the cells of k-means nearest "
         "to it; `auto` takes cells on a CPU where the memory has more than 4096 patches.",
     )
-    probes: int = Field(4, ge=1, le=10_000, description="Cells that a patch looks at, where the search is by cells.")
+    probes: int = Field(3, ge=1, le=10_000, description="Cells that a patch looks at, where the search is by cells.")
 
 
 class PatchCore(AnomalyHead):

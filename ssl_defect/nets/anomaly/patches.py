@@ -43,7 +43,7 @@ def patch_side(encoder: Encoder, levels: Sequence[int]) -> int:
 def patch_features(encoder: Encoder, x: Tensor, levels: Sequence[int]) -> Tensor:
     """Locally aware features, Roth et al. 2022 (arXiv:2106.08265, section 3.1).
 
-    Each map is averaged over 3 x 3 cells (at the border over those that exist), enlarged to the finest and joined.
+    Each map is averaged over 3 x 3 cells, see `around`, enlarged to the finest and joined.
 
     Args:
         x: pictures (B, C, S, S) in [0, 1].
@@ -52,9 +52,20 @@ def patch_features(encoder: Encoder, x: Tensor, levels: Sequence[int]) -> Tensor
         float32 (B, D, h, w).
     """
     maps = encoder.maps(x, levels)
-    near = [F.avg_pool2d(m.float(), 3, stride=1, padding=1, count_include_pad=False) for m in maps]
+    near = [around(m.float()) for m in maps]
     size = max((m.shape[-2:] for m in near), key=lambda shape: shape[0])
     return torch.cat([F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in near], dim=1)
+
+
+def around(maps: Tensor) -> Tensor:
+    """Mean of the 3 x 3 cells about each (B, C, h, w); at the border of the 3 x 3 that still lie within the map.
+
+    Always nine cells: a mean of fewer varies more and lies farther from the memory, so that the largest distance of a
+    good picture would nearly always be at its border; zeros in place of those outside would hide defects there.
+    """
+    if min(maps.shape[-2:]) < 3:
+        return F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
+    return F.pad(F.avg_pool2d(maps, 3, stride=1), (1, 1, 1, 1), mode="replicate")
 
 
 def check_finite(features: Tensor) -> None:

@@ -16,6 +16,7 @@ from ssl_defect.errors import UserError
 from ssl_defect.nets.anomaly.base import Pictures
 from ssl_defect.nets.anomaly.options import Options as BaseOptions
 from ssl_defect.nets.anomaly.options import TrainedOptions
+from ssl_defect.nets.anomaly.patches import around
 from ssl_defect.nets.anomaly.scaling import Scaling, measure
 from ssl_defect.nets.anomaly.trained import TrainedHead
 from ssl_defect.nets.backbones import Encoder
@@ -109,8 +110,7 @@ class Synthetic(TrainedHead):
     def forward(self, encoder: Encoder, x: Tensor) -> dict[str, Tensor]:
         """-> "distance" (B,) and "distances" (B, S, S)."""
         distances = F.softplus(self.logits(encoder, x).float() + LIFT)
-        near = F.avg_pool2d(distances, 3, stride=1, padding=1, count_include_pad=False)
-        return {"distance": near.flatten(1).amax(dim=1), "distances": distances[:, 0]}
+        return {"distance": around(distances).flatten(1).amax(dim=1), "distances": distances[:, 0]}
 
 
 HEADS = {"synthetic": Synthetic}
