@@ -3,7 +3,7 @@
     python experiments/anomaly.py protocols --root magnetic_tile=../shared/data/magnetic_tile \
         --root mvtec=../shared/data/mvtec/screw
     python experiments/anomaly.py encoders --root magnetic_tile=... --methods none,imagenet,simclr,defect_seg
-    python experiments/anomaly.py contamination --root magnetic_tile=...
+    python experiments/anomaly.py contamination --root magnetic_tile=... --root mvtec=...
 
 `protocols`: Magnetic Tile as it was published (80% of the good images, drawn at random, to train on; all others for
 test), the same with whole near-copy groups, and MVTec AD's screw as published. `encoders`: initialisations beside each
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from anomaly_tables import PUBLISHED, Row, table
 from cells import run_each
 
 from ssl_defect import pipeline
-from ssl_defect.artifacts import digest, machine, write_json
+from ssl_defect.artifacts import digest, machine, read_json, write_json
 from ssl_defect.config import Recipe, load_recipe
 from ssl_defect.data.store import open_store
 
 HERE = Path(__file__).resolve().parent
+IMAGENET = "pretrain.method=imagenet"
+SETS = {"tiles": "magnetic_tile", "screw": "mvtec"}
 QUIET = ("evaluate.embeddings=false", "evaluate.gradcam=0", "compute.threads=1")
 DETECTORS = {
     "protocols": "patchcore,padim,gaussian,knn",
@@ -57,22 +60,21 @@ def linked(options: argparse.Namespace, kind: str) -> list[str]:
     return ["data.source=mvtec", f"data.root={options.out / 'links' / kind}", "data.protocol=official", validation]
 
 
-def whole(options: argparse.Namespace) -> Recipe:
-    """Magnetic Tile as the recipe splits it: what the links are made from."""
-    return recipe_of(options, "whole", "magnetic_tile.yaml", f"data.root={options.roots['magnetic_tile']}")
+def whole(options: argparse.Namespace, name: str = "magnetic_tile") -> Recipe:
+    """A set as its recipe splits it: what the links are made from."""
+    return recipe_of(options, f"whole-{name}", f"{name}.yaml", f"data.root={options.roots[name]}")
 
 
 def protocols(options: argparse.Namespace) -> dict[str, Row]:
     found = {}
-    start = "pretrain.method=imagenet"
     for detector in options.detectors:
         for kind in ("random", "group") if "magnetic_tile" in options.roots else ():
             name, settings = f"tiles-{kind}-{detector}", [*linked(options, kind), f"data.val_share={options.val}"]
-            recipe = recipe_of(options, name, "magnetic_tile.yaml", *settings, start, detector_of(detector))
+            recipe = recipe_of(options, name, "magnetic_tile.yaml", *settings, IMAGENET, detector_of(detector))
             found[name] = Row(f"tiles, {kind}", detector, recipe)
         if "mvtec" in options.roots:
             name, settings = f"screw-{detector}", [f"data.root={options.roots['mvtec']}", "data.protocol=official"]
-            settings += [f"data.val_share={options.val}", start, detector_of(detector)]
+            settings += [f"data.val_share={options.val}", IMAGENET, detector_of(detector)]
             found[name] = Row("screw, official", detector, recipe_of(options, name, "mvtec.yaml", *settings))
     return dict(sorted(found.items(), key=lambda item: list(PLACES).index(item[1].place)))
 
@@ -104,13 +106,34 @@ def contamination(options: argparse.Namespace) -> dict[str, Row]:
         f"{percent} defective": ("contaminated", {}),
         f"{percent} defective, clean": ("contaminated", {"clean": options.clean}),
     }
-    for detector in options.detectors:
-        for state, (kind, more) in states.items():
-            name = f"{detector}-{kind}{'-clean' if more else ''}"
-            settings = [*linked(options, kind), "pretrain.method=imagenet", detector_of(detector, **more)]
-            recipe = recipe_of(options, name, "magnetic_tile.yaml", *settings)
-            found[name] = Row(state, detector, recipe, "" if state == "good only" else f"{detector}-pure")
+    for (title, file), detector in product(SETS.items(), options.detectors):
+        for state, (kind, more) in states.items() if file in options.roots else ():
+            name = f"{file}-{detector}-{kind}{'-clean' if more else ''}"
+            links = linked(options, f"{file}-{kind}")
+            recipe = recipe_of(options, name, f"{file}.yaml", *links, IMAGENET, detector_of(detector, **more))
+            baseline = "" if state == "good only" else f"{file}-{detector}-pure"
+            found[name] = Row(f"{title}, {state}", detector, recipe, baseline)
     return found
+
+
+def left_out(options: argparse.Namespace, rows: dict[str, Row]) -> list[str]:
+    """How many of the defective images among the good `clean` has found."""
+    lines = [
+        "",
+        "| training images | detector | left out | of them defective | all defective |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        if not name.endswith("contaminated-clean") or not (options.out / name / "evaluate").exists():
+            continue
+        samples = open_store(options.out / f"whole-{name.split('-')[0]}" / "prepare").samples
+        bad = {one_class.name_of(sample) for sample in samples if sample.label}
+        store = open_store(options.out / name / "prepare")
+        trained = [store.samples[row].image for row in store.rows("train")]
+        cleaned = read_json(options.out / name / "finetune" / "finetune.json")["cleaned"]
+        caught, there = (sum(Path(image).name in bad for image in images) for images in (cleaned, trained))
+        lines.append(f"| {row.place} | `{row.detector}` | {len(cleaned)} | {caught} | {there} of {len(trained)} |")
+    return lines
 
 
 TABLES: dict[str, Callable[[argparse.Namespace], dict[str, Row]]] = {
@@ -124,24 +147,25 @@ HEADS = {"protocols": "protocol", "encoders": "encoder", "contamination": "train
 
 
 def make_links(options: argparse.Namespace) -> None:
-    """The folders that the rows read, from the prepared set."""
-    if options.what == "encoders" or "magnetic_tile" not in options.roots:
-        return
-    recipe = whole(options)
-    pipeline.run(recipe, options.out / "whole", "prepare", "prepare")
-    samples = open_store(options.out / "whole" / "prepare").samples
-    made = {
-        "protocols": {
-            "random": lambda: one_class.held_out_good(samples, by="image"),
-            "group": lambda: one_class.held_out_good(samples, by="group"),
-        },
-        "contamination": {
-            "pure": lambda: one_class.with_defects(samples, 0),
-            "contaminated": lambda: one_class.with_defects(samples, options.share),
-        },
-    }[options.what]
-    for kind, places in made.items():
-        one_class.link(places(), Path(recipe.data.root), options.out / "links" / kind)
+    """The folders that the rows read, from the prepared sets."""
+    for name in () if options.what == "encoders" else options.roots:
+        if options.what == "protocols" and name == "mvtec":
+            continue  # as published
+        recipe = whole(options, name)
+        pipeline.run(recipe, options.out / f"whole-{name}", "prepare", "prepare")
+        samples = open_store(options.out / f"whole-{name}" / "prepare").samples
+        made = {
+            "protocols": {
+                "random": lambda samples=samples: one_class.held_out_good(samples, by="image"),
+                "group": lambda samples=samples: one_class.held_out_good(samples, by="group"),
+            },
+            "contamination": {
+                f"{name}-pure": lambda samples=samples: one_class.with_defects(samples, 0),
+                f"{name}-contaminated": lambda samples=samples: one_class.with_defects(samples, options.share),
+            },
+        }[options.what]
+        for kind, places in made.items():
+            one_class.link(places(), Path(recipe.data.root), options.out / "links" / kind)
 
 
 def work(options: argparse.Namespace, rows: dict[str, Row]) -> None:
@@ -188,7 +212,7 @@ def parse() -> argparse.Namespace:
     options.out = options.out or Path("reports") / f"anomaly_{options.what}"
     options.detectors = (options.detectors or DETECTORS[options.what]).split(",")
     options.methods = options.methods.split(",")
-    if options.what != "protocols" and "magnetic_tile" not in options.roots:
+    if options.what == "encoders" and "magnetic_tile" not in options.roots:
         parser.error("--root magnetic_tile=FOLDER is missing")
     if not set(options.roots) & {"magnetic_tile", "mvtec"}:
         parser.error("--root magnetic_tile=FOLDER or --root mvtec=FOLDER is missing")
@@ -205,6 +229,8 @@ def main() -> None:
         make_links(options)
         work(options, rows)
     lines, found = table(options.out, rows, HEADS[options.what])
+    if options.what == "contamination":
+        lines += left_out(options, rows)
     about = f"{options.backbone}, {options.size} px, seed {options.seed}; {machine()['processor']}"
     lines += ["", f"{about}, {options.jobs} runs side by side, one thread each."]
     (options.out / f"{options.what}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

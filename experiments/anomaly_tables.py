@@ -15,7 +15,7 @@ from ssl_defect.config import Recipe
 from ssl_defect.data.shortcuts import statistics
 from ssl_defect.data.store import open_store
 from ssl_defect.errors import UserError
-from ssl_defect.evaluate.bootstrap import draw, intervals
+from ssl_defect.evaluate.bootstrap import intervals, leave_out
 from ssl_defect.evaluate.metrics import image_family
 
 SHOWN = ("image auroc", "pixel auroc", "pixel ap", "pixel aupro")
@@ -61,21 +61,22 @@ def measured(run: Path) -> tuple[list[tuple[str, Any]], np.ndarray, list[str]]:
 
 
 def differences(run: Path, baseline: Path) -> dict[str, str]:
-    """`+0.012 (-0.003 to +0.027)` by metric, bold where the interval leaves zero out; both on the same draws."""
+    """`+0.012 (-0.003 to +0.027)` by metric, bold where the interval leaves zero out; each group left out for both."""
     (mine, _, names), (theirs, groups, others) = measured(run), measured(baseline)
     if names != others:
         raise UserError(f"{run} and {baseline} were not tested on the same images; delete one and start again")
     found = {}
-    drawn = draw([family for _, family in [*mine, *theirs]], groups, SPEC)
-    ours = {level: (family, values) for (level, family), values in zip(mine, drawn, strict=False)}
-    for (level, family), values in zip(theirs, drawn[len(mine) :], strict=True):
+    left_out = leave_out([family for _, family in [*mine, *theirs]], groups)
+    ours = {level: (family, values) for (level, family), values in zip(mine, left_out, strict=False)}
+    for (level, family), values in zip(theirs, left_out[len(mine) :], strict=True):
         if level not in ours:
             continue
         one = np.ones((1, len(groups)))
         point, other = ours[level][0](one), family(one)
         for metric, value in values.items():
-            low, high = interval((ours[level][1][metric] - value)[None])
-            text = f"{point[metric][0] - other[metric][0]:+.3f} ({low:+.3f} to {high:+.3f})"
+            change = point[metric] - other[metric]
+            low, high = interval(change, (ours[level][1][metric] - value)[None])
+            text = f"{change[0]:+.3f} ({low:+.3f} to {high:+.3f})"
             found[f"{level} {metric}"] = f"**{text}**" if low > 0 or high < 0 else text
     return found
 

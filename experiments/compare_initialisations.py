@@ -4,7 +4,7 @@
 
 Runs lie beside each other in `--out`, so that they share their preparation and, since the seed of pretraining is
 fixed, one pretraining per method. Killed and started again, it goes on. A cell is the mean over the seeds; its
-interval comes from 1,000 draws of test groups and of seeds; a difference uses the same draws for both sides.
+interval is over test groups and seeds; a difference is paired by both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ssl_defect.artifacts import Record, read_json, read_record, write_json
 from ssl_defect.compare.seeds import interval
 from ssl_defect.config import load_recipe
 from ssl_defect.data.store import open_store
-from ssl_defect.evaluate.bootstrap import Resampling, draw
+from ssl_defect.evaluate.bootstrap import Resampling, leave_out
 from ssl_defect.evaluate.metrics import image_family
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
 
@@ -31,10 +31,10 @@ SPEC = Resampling(draws=1000, level=0.95, seed=0)
 
 @dataclass(frozen=True)
 class Cell:
-    """One initialisation: the metrics of its seeds (seeds,), their draws (seeds, draws), and its cost."""
+    """One initialisation: metrics (seeds,), the same without each block of groups (seeds, blocks), and its cost."""
 
     points: dict[str, np.ndarray]
-    draws: dict[str, np.ndarray]
+    without: dict[str, np.ndarray]
     pretrain_minutes: float
     finetune_minutes: float
     probe: str
@@ -69,20 +69,20 @@ def record(run: Path, stage: str) -> Record:
 
 def cell(root: Path, method: str, seeds: list[int]) -> Cell:
     points: dict[str, list[float]] = {}
-    draws: dict[str, list[np.ndarray]] = {}
+    without: dict[str, list[np.ndarray]] = {}
     for seed in seeds:
         parts, groups = families(run_folder(root, method, seed))
-        drawn = draw([family for _, family in parts], groups, SPEC)
-        for (level, family), values in zip(parts, drawn, strict=True):
+        left_out = leave_out([family for _, family in parts], groups)
+        for (level, family), values in zip(parts, left_out, strict=True):
             for name, value in family(np.ones((1, len(groups)))).items():
                 points.setdefault(f"{level} {name}", []).append(float(value[0]))
-                draws.setdefault(f"{level} {name}", []).append(values[name])
+                without.setdefault(f"{level} {name}", []).append(values[name])
     runs = [run_folder(root, method, seed) for seed in seeds]
     probe = read_json(runs[0] / "pretrain" / "pretrain.json")["probe"]
     shown = "-" if probe.get("after") is None else f"{probe['before']:.3f} -> {probe['after']:.3f}"
     return Cell(
         {name: np.array(values) for name, values in points.items()},
-        {name: np.stack(values) for name, values in draws.items()},
+        {name: np.stack(values) for name, values in without.items()},
         record(runs[0], "pretrain").seconds / 60,
         float(np.mean([record(run, "finetune").seconds for run in runs])) / 60,
         shown,
@@ -95,7 +95,7 @@ def markdown(cells: dict[str, Cell], baselines: list[str], shown: list[str]) -> 
     for method, each in cells.items():
         values = []
         for name in shown:
-            low, high = interval(each.draws[name])
+            low, high = interval(each.points[name], each.without[name])
             values.append(f"{each.points[name].mean():.3f} ({low:.3f} to {high:.3f})")
         cost = f"{each.pretrain_minutes:.1f} | {each.finetune_minutes:.1f}"
         lines.append(f"| `{method}` | " + " | ".join(values) + f" | {each.probe} | {cost} |")
@@ -111,7 +111,7 @@ def markdown(cells: dict[str, Cell], baselines: list[str], shown: list[str]) -> 
 def _differences(a: Cell, b: Cell, shown: list[str]) -> list[str]:
     values = []
     for name in shown:
-        low, high = interval(a.draws[name] - b.draws[name])
+        low, high = interval(a.points[name] - b.points[name], a.without[name] - b.without[name])
         text = f"{a.points[name].mean() - b.points[name].mean():+.3f} ({low:+.3f} to {high:+.3f})"
         values.append(f"**{text}**" if low > 0 or high < 0 else text)
     return values

@@ -5,7 +5,7 @@
 
 Runs lie beside each other in `--out`, so that all share their preparation, and all budgets and seeds of an
 initialisation one pretraining (its seed is fixed). A point is the mean over the seeds of the labels, its band a 95%
-interval from draws of test groups and of seeds, as in compare_initialisations.py. Killed and started again, it goes on.
+interval over test groups and seeds, as in compare_initialisations.py. Killed and started again, it goes on.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 
 import numpy as np
 from cells import run_each
-from compare_initialisations import SPEC, families
+from compare_initialisations import families
 from matplotlib.figure import Figure
 
 from ssl_defect import pipeline
 from ssl_defect.artifacts import machine, write_json
-from ssl_defect.compare.seeds import interval, over_seeds
+from ssl_defect.compare.seeds import interval
 from ssl_defect.config import Recipe, load_recipe
-from ssl_defect.evaluate.bootstrap import draw
+from ssl_defect.evaluate.bootstrap import leave_out
 
 STARTS = {
     "none": "pretrain.method=none",
     "imagenet": "pretrain.method=imagenet",
     "defect_seg": "pretrain.method=defect_seg pretrain.start=imagenet",
 }
-Points = dict[tuple[str, str], dict[str, np.ndarray]]  # (start, budget) -> metric -> (seeds, 1 + draws), value first
+Points = dict[tuple[str, str], dict[str, np.ndarray]]  # (start, budget) -> metric -> (seeds, 1 + blocks), value first
 
 
 def recipes(options: argparse.Namespace) -> dict[str, Recipe]:
@@ -62,14 +62,14 @@ def work(options: argparse.Namespace, wanted: dict[str, Recipe]) -> None:
 
 
 def measured(options: argparse.Namespace, wanted: dict[str, Recipe]) -> Points:
-    """Values and draws of what is finished."""
+    """Values of what is finished, as it is and without each block of groups."""
     found: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
     for name in wanted:
         run, (start, budget, _) = options.out / name, name.rsplit("-", 2)
         if not (run / "evaluate" / "metrics.json").exists():
             continue
         parts, groups = families(run)
-        for (level, family), values in zip(parts, draw([family for _, family in parts], groups, SPEC), strict=True):
+        for (level, family), values in zip(parts, leave_out([family for _, family in parts], groups), strict=True):
             for metric, value in family(np.ones((1, len(groups)))).items():
                 row = np.concatenate([value[:1], values[metric]])
                 found.setdefault((start, budget), {}).setdefault(f"{level} {metric}", []).append(row)
@@ -92,12 +92,12 @@ def _cell(points: Points, metric: str, start: str, budget: str, baseline: str) -
     mine = points.get((start, budget), {}).get(metric)
     if mine is None:
         return "-"
-    low, high = interval(mine[:, 1:])
+    low, high = interval(mine[:, 0], mine[:, 1:])
     text = f"{mine[:, 0].mean():.3f} ({low:.3f} to {high:.3f})"
     theirs = points.get((baseline, budget), {}).get(metric)
     if start == baseline or theirs is None or theirs.shape != mine.shape:
         return text
-    low, high = interval(mine[:, 1:] - theirs[:, 1:])
+    low, high = interval(mine[:, 0] - theirs[:, 0], mine[:, 1:] - theirs[:, 1:])
     difference = f"{mine[:, 0].mean() - theirs[:, 0].mean():+.3f} ({low:+.3f} to {high:+.3f})"
     return f"{text}; {f'**{difference}**' if low > 0 or high < 0 else difference}"
 
@@ -114,7 +114,7 @@ def draw_figure(points: Points, options: argparse.Namespace) -> Path:
             if not there:
                 continue
             places, values = zip(*there, strict=True)
-            spans = np.array([np.nanquantile(over_seeds(rows[:, 1:]), [0.025, 0.975]) for rows in values])
+            spans = np.array([interval(rows[:, 0], rows[:, 1:]) for rows in values])
             (line,) = axis.plot(places, [rows[:, 0].mean() for rows in values], marker="o", label=start)
             axis.fill_between(places, spans[:, 0], spans[:, 1], color=line.get_color(), alpha=0.15, linewidth=0)
         axis.set(xlabel="labels per class", title=metric, xticks=range(len(budgets)), xticklabels=budgets)

@@ -77,20 +77,20 @@ def link(places: Places, root: Path, out: Path) -> Path:
 
 
 def _train(samples: Iterable[Sample]) -> Places:
-    return {f"train/good/{_name(sample)}": sample.image for sample in samples}
+    return {f"train/good/{name_of(sample)}": sample.image for sample in samples}
 
 
 def _test(samples: Iterable[Sample]) -> Places:
     found = {}
     for sample in samples:
-        found[f"test/{sample.defect if sample.label else GOOD}/{_name(sample)}"] = sample.image
+        found[f"test/{sample.defect if sample.label else GOOD}/{name_of(sample)}"] = sample.image
         if sample.label and sample.mask:
-            mask = f"{Path(_name(sample)).stem}_mask{Path(sample.mask).suffix}"
+            mask = f"{Path(name_of(sample)).stem}_mask{Path(sample.mask).suffix}"
             found[f"ground_truth/{sample.defect}/{mask}"] = sample.mask
     return found
 
 
-def _name(sample: Sample) -> str:
+def name_of(sample: Sample) -> str:
     return sample.image.replace("/", "__")
 
 

@@ -87,14 +87,23 @@ def code_version(*modules: str) -> str:
         name = waiting.pop()
         if name in seen:
             continue
-        spec = find_spec(name)
-        if spec is None or not spec.origin:
-            continue
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        waiting += _imports(tree)
-        _strip_docstrings(tree)
-        seen[name] = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        found = _syntax(name)
+        if found is not None:
+            seen[name], inner = found
+            waiting += inner
     return digest(sorted(seen.items()))
+
+
+@cache
+def _syntax(module: str) -> tuple[str, list[str]] | None:
+    """Digest of a module's syntax tree, and what it imports from this package; None where it has no file."""
+    spec = find_spec(module)
+    if spec is None or not spec.origin:
+        return None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    inner = _imports(tree)
+    _strip_docstrings(tree)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), inner
 
 
 def _imports(tree: ast.Module) -> list[str]:

@@ -138,11 +138,20 @@ def table(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Run nothing, show what would run and for how long.")
     ] = False,
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run on a Ray cluster: local, auto or its address; this folder, the pictures and --out must be on a "
+            "path that all its machines share.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """A matrix of settings, run without doing the same work twice: one table with paired differences."""
     from ssl_defect.table.command import Request, make
 
-    asked = Request(recipe, out, jobs, only or (), [*(set_ or []), *(more or [])])
+    asked = Request(recipe, out, jobs, only or (), [*(set_ or []), *(more or [])], ray)
     for path in make(asked, dry_run):
         print(f"table: {path}")
 

@@ -58,20 +58,48 @@ class Plan:
         return "; ".join(reasons) or "made by another version of ssl-defect"
 
 
-def plan(recipe: Recipe, last: str = "report") -> dict[str, Plan]:
+class Inputs:
+    """Digests of raw pictures and of files of weights, each taken once: for all the runs that a command plans."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def pictures(self, recipe: Recipe) -> str:
+        """Digest of what the recipe's source lists.
+
+        Raises:
+            UserError: the source cannot be read.
+        """
+        data = recipe.data
+        key = digest(["pictures", data.source, data.root, data.options])
+        if key not in self._known:
+            self._known[key] = str(import_module(STAGES["prepare"][0]).inputs_digest(recipe))
+        return self._known[key]
+
+    def file(self, path: Path) -> str:
+        """Digest of a file's bytes; empty where it is none."""
+        key = str(path.absolute())
+        if key not in self._known:
+            self._known[key] = file_digest(path) if path.is_file() else ""
+        return self._known[key]
+
+
+def plan(recipe: Recipe, last: str = "report", inputs: Inputs | None = None) -> dict[str, Plan]:
     """The stages up to `last`, in order. Reads the raw pictures once, and runs nothing.
+
+    Args:
+        inputs: what earlier plans of the same command have read, and this one need not read again.
 
     Raises:
         UserError: an option is wrong, or the raw pictures cannot be read.
     """
-    chosen = options(recipe)
+    chosen, seen = options(recipe), inputs or Inputs()
     plans: dict[str, Plan] = {}
-    for name, (module, needs) in STAGES.items():
+    for name, (_, needs) in STAGES.items():
+        above = {needed: plans[needed].fingerprint for needed in needs}
         if name == "prepare":
-            inputs = {"pictures": str(import_module(module).inputs_digest(recipe))}
-        else:
-            inputs = {needed: plans[needed].fingerprint for needed in needs}
-        plans[name] = Plan(name, _settings(recipe, name, chosen), inputs, _code(recipe, name))
+            above = {"pictures": seen.pictures(recipe)}
+        plans[name] = Plan(name, _settings(recipe, name, chosen, seen), above, _code(recipe, name))
         if name == last:
             break
     return plans
@@ -101,7 +129,7 @@ def options(recipe: Recipe) -> dict[str, Settings]:
     return found
 
 
-def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings]) -> dict[str, Any]:
+def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings], seen: Inputs) -> dict[str, Any]:
     """The settings that decide what a stage computes: not where the pictures lie, nor on which machine."""
     whole = recipe.model_dump(mode="json")
     if name == "prepare":
@@ -112,31 +140,30 @@ def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings]) -> dict[st
     if name == "pretrain":
         if not METHODS[recipe.pretrain.method][0]:  # nothing is trained: only where the weights come from counts
             section = {"method": recipe.pretrain.method, "start": recipe.pretrain.start}
-        section |= {"seed": recipe.pretrain_seed, "model": whole["model"], "start_file": _start_file(recipe)}
+        section |= {"seed": recipe.pretrain_seed, "model": whole["model"], "start_file": _start_file(recipe, seen)}
     if name == "finetune" and recipe.anomaly:
         section = {**whole["anomaly"], "seed": recipe.seed, "options": chosen["anomaly"].model_dump(mode="json")}
         return section | {"backbone": recipe.model.backbone}
     if name == "finetune":
-        section["teacher_file"] = _teacher_file(recipe)
+        section["teacher_file"] = _teacher_file(recipe, seen)
     if name in chosen:
         section["options"] = chosen[name].model_dump(mode="json")
     return section
 
 
-def _start_file(recipe: Recipe) -> str:
+def _start_file(recipe: Recipe, seen: Inputs) -> str:
     """Digest of the file that pretraining starts from; empty where it is none."""
-    path = Path(recipe.pretrain.start).expanduser()
-    return file_digest(path) if recipe.pretrain.start not in {"random", "imagenet"} and path.is_file() else ""
+    start = recipe.pretrain.start
+    return "" if start in {"random", "imagenet"} else seen.file(Path(start).expanduser())
 
 
-def _teacher_file(recipe: Recipe) -> str:
+def _teacher_file(recipe: Recipe, seen: Inputs) -> str:
     """Digest of the detector that is distilled; empty where there is none, or it is missing."""
     if not recipe.finetune.teacher:
         return ""
     from ssl_defect.finetune.distillation import teacher_file  # heavy, and rarely needed
 
-    path = teacher_file(recipe.finetune.teacher)
-    return file_digest(path) if path.is_file() else ""
+    return seen.file(teacher_file(recipe.finetune.teacher))
 
 
 def _code(recipe: Recipe, name: str) -> str:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -158,6 +158,7 @@ def _execute(recipe: Recipe, out: Path, wanted: Plan) -> float:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         mark.write_text(wanted.fingerprint, encoding="utf-8")
+    _forget_peak()
     start = time.monotonic()
     function = getattr(import_module(STAGES[name][0]), name)
     folders = [out] if name == "report" else [out / needed for needed in STAGES[name][1]]
@@ -185,8 +186,21 @@ def _record(wanted: Plan, seconds: float) -> artifacts.Record:
     )
 
 
+def _forget_peak() -> None:
+    """Begin the peak of resident memory anew; only Linux can (proc(5), clear_refs)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def _peak_memory() -> float:
-    """Peak resident memory of this process so far, in MiB; 0 where the system does not tell."""
+    """Peak resident memory of this process in MiB; 0 where the system does not tell.
+
+    On Linux since `_forget_peak`, elsewhere since the process began.
+    """
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        return round(int(kilobytes) / 1024, 1)
     try:
         import resource
     except ImportError:  # Windows

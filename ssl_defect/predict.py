@@ -24,6 +24,7 @@ from ssl_defect.data.sources.listing import images_in
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.gradcam import gradcam
 from ssl_defect.evaluate.inference import Runner
+from ssl_defect.evaluate.relevance import relevance
 from ssl_defect.evaluate.stage import UNEXPLAINED
 from ssl_defect.findings import box_edges, finding
 from ssl_defect.nets.detector import Spec, load_detector
@@ -210,7 +211,8 @@ def _detect(loaded: Loaded, squares: Pixels) -> tuple[dict[str, NDArray[Any]], l
         return found, list(maps), True
     if runner.detector.spec.task in UNEXPLAINED:
         return found, list(np.zeros(squares.shape[:3], np.float32)), False
-    return found, list(gradcam(runner.detector, x)), False
+    looked = relevance(runner.detector, x)  # of a plain ViT
+    return found, list(gradcam(runner.detector, x) if looked is None else looked), False
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -177,7 +177,7 @@ class AnomalySettings(Settings):
 class EvaluateSettings(Settings):
     """evaluate: metrics on the test images, with intervals."""
 
-    bootstrap: int = Field(1000, ge=100, description="Bootstrap draws over groups for each interval.")
+    bootstrap: int = Field(1000, ge=100, description="Bootstrap draws over groups for the bands of the curves.")
     level: float = Field(0.95, gt=0.5, lt=1, description="Confidence level of the intervals.")
     threshold: Literal["auto", "f1", "quantile"] = Field(
         "auto",

@@ -109,6 +109,7 @@ def test_code_version_follows_imports_but_not_comments(tmp_path: Path, monkeypat
 
     def version() -> str:
         artifacts.code_version.cache_clear()
+        artifacts._syntax.cache_clear()
         return artifacts.code_version("ssl_defect_fake.top")
 
     first = version()
@@ -119,6 +120,7 @@ def test_code_version_follows_imports_but_not_comments(tmp_path: Path, monkeypat
     (package / "low.py").write_text("X = 2\n")
     assert version() != first
     artifacts.code_version.cache_clear()
+    artifacts._syntax.cache_clear()
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:

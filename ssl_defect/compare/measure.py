@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_defect.compare.runs import Arm, Run
-from ssl_defect.compare.seeds import difference, over_seeds
-from ssl_defect.evaluate.bootstrap import Resampling, draw, point, summary
+from ssl_defect.compare.seeds import parts, parts_of_difference
+from ssl_defect.evaluate.bootstrap import Resampling, leave_out, point, with_interval
 from ssl_defect.evaluate.metrics import WHY, Family, image_family, subset
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
 
@@ -34,16 +34,18 @@ Maps are kept at 8 bits; a map that never passes a few hundredths has few levels
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The metrics of an arm: `points` from the records kept, (seeds,), and their draws (seeds, draws).
+    """The metrics of an arm from the records kept.
 
     Attributes:
+        points: metric -> (seeds,) on the test images as they are.
+        without: metric -> (seeds, blocks) without each block of test groups in turn.
         entries: metric -> value with its interval, as metrics.json has it for a single run.
         apart: metric -> why no difference can be drawn.
     """
 
     arm: Arm
     points: dict[str, Array]
-    draws: dict[str, Array]
+    without: dict[str, Array]
     entries: dict[str, Entry]
     apart: dict[str, str]
 
@@ -77,25 +79,24 @@ def families(run: Run) -> dict[str, Family]:
 
 
 def measure(arms: Sequence[Arm]) -> list[Measured]:
-    """Metrics of arms that were tested on the same images, all under the same draws of groups."""
-    spec = spec_of(arms[0].first)
-    return [_measured(arm, spec) for arm in arms]
+    """Metrics of arms that were tested on the same images, each without the same blocks of groups in turn."""
+    return [_measured(arm, spec_of(arms[0].first).level) for arm in arms]
 
 
-def _measured(arm: Arm, spec: Resampling) -> Measured:
+def _measured(arm: Arm, level: float) -> Measured:
     points: dict[str, list[float]] = {}
-    draws: dict[str, list[Array]] = {}
+    without: dict[str, list[Array]] = {}
     for run in arm.runs:
-        parts = families(run)
-        drawn = draw(list(parts.values()), run.groups, spec)
-        for (level, family), values in zip(parts.items(), drawn, strict=True):
+        kinds = families(run)
+        left_out = leave_out(list(kinds.values()), run.groups)
+        for (kind, family), values in zip(kinds.items(), left_out, strict=True):
             for name, value in point(family, len(run.labels)).items():
-                if (metric := f"{level} {name}") in METRICS:
+                if (metric := f"{kind} {name}") in METRICS:
                     points.setdefault(metric, []).append(value)
-                    draws.setdefault(metric, []).append(values[name])
+                    without.setdefault(metric, []).append(values[name])
     whole = {name: np.array(values) for name, values in points.items() if len(values) == len(arm.runs)}
-    stacked = {name: np.stack(draws[name]) for name in whole}
-    entries = {name: _entry(arm, name, stacked[name], spec) for name in whole}
+    stacked = {name: np.stack(without[name]) for name in whole}
+    entries = {name: _entry(arm, name, stacked[name], level) for name in whole}
     apart = {name: why for name in whole if (why := _why_apart(arm, name, whole[name]))}
     return Measured(arm, whole, stacked, entries, apart)
 
@@ -107,15 +108,16 @@ def recorded(run: Run, metric: str) -> Entry:
     return found
 
 
-def _entry(arm: Arm, metric: str, draws: Array, spec: Resampling) -> Entry:
+def _entry(arm: Arm, metric: str, without: Array, level: float) -> Entry:
     found = [recorded(run, metric) for run in arm.runs]
     if len(found) == 1:
         return found[0]
-    values = [one["value"] for one in found]
-    mean = float("nan") if None in values else float(np.mean(values))
     why = WHY.get(metric.split(" ")[1], "")
-    spread = {} if None in values else {"spread": (min(values), max(values))}
-    return summary(mean, over_seeds(draws), arm.first.groups, spec.level, why) | spread
+    if any(one["value"] is None for one in found):
+        return {"value": None, "low": None, "high": None, "why": why}
+    values = np.array([one["value"] for one in found])
+    entry = with_interval(float(values.mean()), parts(values, without), level, why, share=True)
+    return entry | {"spread": (float(values.min()), float(values.max()))}
 
 
 def _why_apart(arm: Arm, metric: str, points: Array) -> str:
@@ -134,12 +136,10 @@ def paired(a: Measured, b: Measured, metric: str) -> Entry:
         return {"value": None, "low": None, "high": None, "why": "not measured for both"}
     if why := a.apart.get(metric) or b.apart.get(metric):
         return {"value": None, "low": None, "high": None, "why": why}
-    run = a.arm.first
-    drawn = difference(a.draws[metric], b.draws[metric], (a.arm.seeds, b.arm.seeds))
-    value = float(a.points[metric].mean() - b.points[metric].mean())
-    if len(a.arm.runs) == len(b.arm.runs) == 1:
-        value = float(a.points[metric][0] - b.points[metric][0])
-    return summary(value, drawn, run.groups, spec_of(run).level, WHY.get(metric.split(" ")[1], ""))
+    points, without = (a.points[metric], b.points[metric]), (a.without[metric], b.without[metric])
+    value = float(points[0].mean() - points[1].mean())
+    found = parts_of_difference(points, without, (a.arm.seeds, b.arm.seeds))
+    return with_interval(value, found, spec_of(a.arm.first).level, WHY.get(metric.split(" ")[1], ""))
 
 
 def outside(entry: Entry) -> bool:

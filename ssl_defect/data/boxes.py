@@ -62,8 +62,8 @@ class BoxTable:
 
 def box_names(store: Store) -> list[str]:
     """`good`, then the classes of all pictures and of all annotated boxes, in order."""
-    named = {box.defect for sample in store.samples if sample.boxes for box in _parse(sample)}
-    return [GOOD, *sorted((named | set(store.defects)) - {GOOD})]
+    named = {box.defect for sample in store.samples if sample.boxes for box in _parse(sample)} | store.names.boxes
+    return [GOOD, *sorted((named | set(store.classes)) - {GOOD})]
 
 
 def read_boxes(store: Store, classes: Sequence[str], least: int = 1, *, annotated: bool = True) -> BoxTable:
@@ -86,7 +86,7 @@ def read_boxes(store: Store, classes: Sequence[str], least: int = 1, *, annotate
         if annotated and sample.boxes:
             there, names = _annotated(sample, size)
         else:
-            there = parts_of(store.masks[row], least)[1] if sample.label and store.masks is not None else _nothing()
+            there = parts_of(store.masks[row], least)[1] if sample.label > 0 and store.masks is not None else _nothing()
             names = [sample.defect] * len(there)
         edges.append(there)
         found.append(np.array([numbers.get(name, 1) for name in names], dtype=np.int64))

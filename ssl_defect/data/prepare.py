@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from ssl_defect.artifacts import digest, write_json
 from ssl_defect.config import DataSettings, Recipe
 from ssl_defect.data.audit import audit, class_counts
 from ssl_defect.data.cache import THUMBNAILS, Cached, cache_images
+from ssl_defect.data.contents import bytes_digests
 from ssl_defect.data.copies import find_copies
 from ssl_defect.data.records import Sample, write_samples
 from ssl_defect.data.roots import scan_source
@@ -66,17 +64,7 @@ def inputs_digest(recipe: Recipe) -> str:
     """
     root, samples = scan_source(recipe)
     paths = [root / name for sample in samples for name in (sample.image, sample.mask) if name]
-    with ThreadPoolExecutor(recipe.compute.threads or os.cpu_count() or 1) as pool:
-        contents = list(pool.map(_bytes_digest, paths))
-    return digest([[asdict(sample) for sample in samples], contents])
-
-
-def _bytes_digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
+    return digest([[asdict(sample) for sample in samples], bytes_digests(paths, recipe.compute.threads)])
 
 
 def _groups(count: int, out: Path, settings: DataSettings) -> npt.NDArray[np.int64]:

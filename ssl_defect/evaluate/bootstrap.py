@@ -1,29 +1,31 @@
-"""Bootstrap over groups of near-copies, for any family of metrics.
+"""Resampling of groups of near-copies, for any family of metrics: bootstrap draws, and intervals without draws.
 
 Images of one group are not independent, so that groups are drawn with replacement and an image counts as often
-as its group was drawn (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13).
-A metric in [0, 1] has its value give or take t standard deviations of the draws on the logit scale (delta method): near
-1 and with few groups this covers where percentiles do not, see experiments/interval_coverage.py. Differences and
-metrics of another range have percentiles.
+as its group was drawn (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13). The draws make
+bands of curves. An interval is the value give or take t standard errors, on the logit scale for a metric in [0, 1]
+(delta method), from leaving out one block of groups after the other, the bootstrap's linear part (chapter 11 there, and
+evaluate/spread.py): it holds the truth as often as it says where percentiles and standard deviations of the draws do so
+too seldom, near 1 and with few groups of a class (experiments/interval_coverage.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import t
 
 from ssl_defect.evaluate.metrics import WHY, Array, Family
+from ssl_defect.evaluate.spread import Part, ends, of_groups
 
 MAX_DROPPED = 0.25
 """Share of draws without a class above which no interval is given.
 
 A class that lives in one group alone is missing from about 37% of the draws, one in two groups from about 13%.
 """
+BLOCKS = 200
+"""Left out one after the other for the degrees of freedom; more would hardly change t, and cost as much as draws."""
 CHUNK = 2_000_000
 OTHER_RANGE = {"mae", "rmse", "r2", "spearman"}
 """Metrics that are no share in [0, 1]."""
@@ -50,6 +52,15 @@ def weights_in_chunks(groups: Array, spec: Resampling) -> Iterator[Array]:
         yield drawn.astype(np.float32)[:, inverse]
 
 
+def weights_without(groups: Array) -> Iterator[Array]:
+    """Yield float32 (b, n), 0 for the images of one block and 1 for all others; a block is a group, or several."""
+    inverse = np.unique(groups, return_inverse=True)[1]
+    blocks = min(BLOCKS, inverse.max() + 1) if len(groups) else 0
+    step = max(1, CHUNK // max(1, len(groups)))
+    for start in range(0, blocks, step):
+        yield (inverse % blocks != np.arange(start, min(start + step, blocks))[:, None]).astype(np.float32)
+
+
 def point(family: Family, images: int) -> dict[str, float]:
     """The metrics of the images as they are; NaN where undefined."""
     return {name: float(value[0]) for name, value in family(np.ones((1, images))).items()}
@@ -59,7 +70,18 @@ def draw(families: list[Family], groups: Array, spec: Resampling) -> list[dict[s
     """Metrics (draws,) of several families under the same draws, so that their differences are paired."""
     if not len(groups):
         return [{name: np.full(spec.draws, np.nan) for name in point(family, 0)} for family in families]
-    parts = [[family(weights) for family in families] for weights in weights_in_chunks(groups, spec)]
+    return _each(families, weights_in_chunks(groups, spec))
+
+
+def leave_out(families: list[Family], groups: Array) -> list[dict[str, Array]]:
+    """Metrics (blocks,) of several families without each block of groups in turn: the jackknife's values."""
+    if not len(groups):
+        return [{name: np.full(0, np.nan) for name in point(family, 0)} for family in families]
+    return _each(families, weights_without(groups))
+
+
+def _each(families: list[Family], chunks: Iterator[Array]) -> list[dict[str, Array]]:
+    parts = [[family(weights) for family in families] for weights in chunks]
     return [
         {name: np.concatenate([part[i][name] for part in parts]) for name in parts[0][i]} for i in range(len(families))
     ]
@@ -68,19 +90,49 @@ def draw(families: list[Family], groups: Array, spec: Resampling) -> list[dict[s
 def intervals(family: Family, groups: Array, spec: Resampling) -> dict[str, dict[str, Any]]:
     """`{metric: {"value", "low", "high"}}` with intervals over `groups` (n,), the near-copy group of each image.
 
-    An undefined value or interval is None beside a `why`; draws that lacked a class are left out and counted in
-    `dropped`.
+    An undefined value or interval is None beside a `why`. A share of exactly 0 or 1 has no spread; its interval is that
+    of as many groups that are all right (or wrong), `level` taken as two-sided (Clopper & Pearson, Biometrika 26 (1934)
+    404).
     """
     values = point(family, len(groups))
-    (drawn,) = draw([family], groups, spec)
-    return {
-        name: summary(values[name], drawn[name], groups, spec.level, WHY.get(name, ""), name not in OTHER_RANGE)
-        for name in values
-    }
+    (without,) = leave_out([family], groups)
+    found = {}
+    for name, value in values.items():
+        share = name not in OTHER_RANGE
+        one = with_interval(value, [of_groups(without[name])], spec.level, WHY.get(name, ""), share)
+        if share and value in (0, 1) and one["low"] is not None:
+            least = ((1 - spec.level) / 2) ** (1 / max(1, told_by(family, name, groups)))
+            one |= {"low": least} if value else {"high": 1 - least}
+        found[name] = one
+    return found
+
+
+def told_by(family: Family, name: str, groups: Array) -> int:
+    """Number of groups that a metric is told by: those that define it alone, as a recall is by the defective ones.
+
+    Where none does, such as an AUROC, it takes two kinds of groups, and the number is that of the rarer kind: so many
+    pairs are independent. Zero where three kinds are needed.
+    """
+    inverse = np.unique(groups, return_inverse=True)[1]
+    count = int(inverse.max()) + 1
+    step = max(1, CHUNK // len(groups))
+
+    def defined(beside: Array) -> int:
+        chunks = (
+            (beside | (inverse == np.arange(start, min(start + step, count))[:, None])).astype(np.float32)
+            for start in range(0, count, step)
+        )
+        return int(np.isfinite(_each([family], chunks)[0][name]).sum())
+
+    alone = defined(np.zeros(len(groups), bool))
+    if alone:
+        return alone
+    other = defined(inverse == 0)
+    return min(other, count - other)
 
 
 def paired_difference(a: Family, b: Family, groups: Array, spec: Resampling) -> dict[str, dict[str, Any]]:
-    """`a - b` of two detectors on the same images, metric by metric, each draw taken for both.
+    """`a - b` of two detectors on the same images, metric by metric, each group left out for both.
 
     Args:
         a: family of the one run, such as `image_family(labels, scores_a, threshold_a)`.
@@ -88,32 +140,33 @@ def paired_difference(a: Family, b: Family, groups: Array, spec: Resampling) -> 
         groups: (n,) near-copy group of each image.
     """
     one, other = point(a, len(groups)), point(b, len(groups))
-    drawn_a, drawn_b = draw([a, b], groups, spec)
-    shared = [name for name in one if name in other]
+    without, beside = leave_out([a, b], groups)
     return {
-        name: summary(
-            one[name] - other[name], drawn_a[name] - drawn_b[name], groups, spec.level, WHY.get(name, "undefined")
+        name: with_interval(
+            one[name] - other[name], [of_groups(without[name] - beside[name])], spec.level, WHY.get(name, "undefined")
         )
-        for name in shared
+        for name in one
+        if name in other
     }
 
 
-def summary(value: float, drawn: Array, groups: Array, level: float, why: str, share: bool = False) -> dict[str, Any]:
-    """A value with the interval of its draws, on the logit scale for a `share`, or with the reason for none."""
+def with_interval(value: float, parts: Sequence[Part], level: float, why: str, share: bool = False) -> dict[str, Any]:
+    """A value with its interval, on the logit scale for a `share`, or with the reason for none.
+
+    Args:
+        parts: of the value's variance: that of test groups first, and that of seeds where there are several.
+        why: an undefined value is so.
+    """
     if not np.isfinite(value):
         return {"value": None, "low": None, "high": None, "why": why or "undefined"}
-    units = len(np.unique(groups))
-    if units < 2:
-        return {"value": value, "low": None, "high": None, "why": "a single group: nothing to draw from"}
-    kept = drawn[np.isfinite(drawn)]
-    dropped = len(drawn) - len(kept)
-    if dropped > MAX_DROPPED * len(drawn):
-        reason = f"too few groups: {dropped} of {len(drawn)} draws leave it undefined"
-        return {"value": value, "low": None, "high": None, "why": reason}
-    if share and 0 < value < 1:
-        reach = t.ppf((1 + level) / 2, units - 1) * kept.std(ddof=1) / (value * (1 - value))
-        low, high = expit(logit(value) + np.array([-reach, reach]))
-    else:
-        low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
-    found = {"value": value, "low": float(low), "high": float(high)}
-    return {**found, "dropped": dropped} if dropped else found
+    if not parts[0].freedom:
+        return {"value": value, "low": None, "high": None, "why": "a single group: nothing to tell a variance from"}
+    if not np.isfinite(parts[0].variance):
+        return {
+            "value": value,
+            "low": None,
+            "high": None,
+            "why": "undefined without one of the groups: too few of them",
+        }
+    low, high = ends(value, parts, level, share and 0 < value < 1)
+    return {"value": value, "low": low, "high": high}

@@ -2,7 +2,8 @@
 
 DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988) 837, equations 4 to 9, by midranks as Sun & Xu, IEEE Signal
 Processing Letters 21 (2014) 1389. Images of a near-copy group depend on each other: Obuchowski, Biometrics 53 (1997)
-567, sums the same components over groups first. With one image per group both are the same.
+567, sums the same components over groups first. With one image per group both are the same. Intervals and p are by t
+with the degrees of freedom of those sums (evaluate/spread.py), since the variance is uncertain where it rests on few.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 
 from ssl_defect.evaluate.metrics import WHY, Array
+from ssl_defect.evaluate.spread import Part, ends, freedom, p_value
 
 
 def placements(labels: Array, scores: Array) -> Array:
@@ -45,10 +46,16 @@ def covariance(labels: Array, scores: Array, groups: Array | None = None) -> tup
         scores: (k, n), a row per detector; higher is more defective.
         groups: (n,) near-copy group of each image; each image alone where None.
     """
+    areas, found, _ = _components(labels, scores, groups)
+    return areas, found
+
+
+def _components(labels: Array, scores: Array, groups: Array | None) -> tuple[Array, Array, Array]:
+    """Those of `covariance`, and the effect (k, groups) of each group on the AUROCs."""
     labels, scores = np.asarray(labels) > 0, np.atleast_2d(np.asarray(scores, np.float64))
     detectors = len(scores)
     if labels.all() or not labels.any():
-        return np.full(detectors, np.nan), np.full((detectors, detectors), np.nan)
+        return np.full(detectors, np.nan), np.full((detectors, detectors), np.nan), np.zeros((detectors, 0))
     inverse = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)[1]
     placed = placements(labels, scores)
     areas = placed[:, labels].mean(1)
@@ -56,10 +63,10 @@ def covariance(labels: Array, scores: Array, groups: Array | None = None) -> tup
     held = [len(np.unique(inverse[rows])) for rows in (labels, ~labels)]
     every = inverse.max() + 1
     if min(held) < 2:
-        return areas, np.full((detectors, detectors), np.nan)
+        return areas, np.full((detectors, detectors), np.nan), parts[0] + parts[1]
     (bad, good), crossed = parts, parts[0] @ parts[1].T
     found = bad @ bad.T * held[0] / (held[0] - 1) + good @ good.T * held[1] / (held[1] - 1)
-    return areas, found + (crossed + crossed.T) * every / (every - 1)
+    return areas, found + (crossed + crossed.T) * every / (every - 1), bad + good
 
 
 def _sums(deviations: Array, inverse: Array, rows: Array) -> Array:
@@ -78,7 +85,7 @@ def interval(
         labels, scores, groups: as for `covariance`, with the scores (n,) of one detector.
         scale: `logit`, which keeps the ends in (0, 1) and covers better near 1, or `plain`.
     """
-    (value,), ((variance,),) = covariance(labels, scores, groups)
+    (value,), ((variance,),), (effects,) = _components(labels, scores, groups)
     if not np.isfinite(value):
         return {"value": None, "low": None, "high": None, "why": WHY["auroc"]}
     if not np.isfinite(variance):
@@ -87,12 +94,9 @@ def interval(
     if not variance:
         why = "no two images stand apart in how they are ranked: no variance to tell from"
         return {"value": float(value), "low": None, "high": None, "why": why}
-    reach = norm.ppf((1 + level) / 2) * np.sqrt(variance)
-    if scale == "logit" and 0 < value < 1:
-        ends = expit(logit(value) + np.array([-1, 1]) * reach / (value * (1 - value)))
-    else:
-        ends = np.clip(value + np.array([-reach, reach]), 0, 1)
-    return {"value": float(value), "low": float(ends[0]), "high": float(ends[1])}
+    parts, logits = [Part(float(variance), freedom(effects))], scale == "logit" and 0 < value < 1
+    low, high = np.clip(ends(float(value), parts, level, logits), 0, 1)
+    return {"value": float(value), "low": float(low), "high": float(high)}
 
 
 def paired_difference(
@@ -104,14 +108,13 @@ def paired_difference(
         labels, groups: as for `covariance`.
         scores: two arrays (n,) over the same images in the same order.
     """
-    areas, found = covariance(labels, np.stack(scores), groups)
+    areas, found, effects = _components(labels, np.stack(scores), groups)
     value, variance = float(areas[0] - areas[1]), float(found[0, 0] + found[1, 1] - 2 * found[0, 1])
     if not np.isfinite(value):
         return {"value": None, "low": None, "high": None, "p": None, "why": WHY["auroc"]}
     if not variance > 1e-15:  # NaN as well
         why = "both rank the images alike, or a class lies in one group"
         return {"value": value, "low": None, "high": None, "p": None, "why": why}
-    error = np.sqrt(variance)
-    reach = norm.ppf((1 + level) / 2) * error
-    p = float(2 * norm.sf(abs(value) / error))
-    return {"value": value, "low": value - float(reach), "high": value + float(reach), "p": p}
+    parts = [Part(variance, freedom(effects[0] - effects[1]))]
+    low, high = ends(value, parts, level)
+    return {"value": value, "low": low, "high": high, "p": p_value(value, parts)}

@@ -1,4 +1,4 @@
-"""Test features in the plane: PCA, t-SNE and UMAP, each the same for the same seed."""
+"""Features in the plane: PCA, t-SNE and UMAP, each the same for the same seed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ TSNE_STEPS = 500
 def spread_rows(count: int, most: int = MOST) -> Array:
     """At most `most` of `count` positions, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)) if count else np.zeros(0, np.int64)
+
+
+def spread_over(test: int, validation: int, most: int = MOST) -> Array:
+    """At most `most` positions of `validation` images and the `test` images behind them: those of test first.
+
+    Validation gets the room that the test images leave; within each the positions are evenly spread.
+    """
+    later = spread_rows(test, most)
+    return np.concatenate([validation + later, spread_rows(validation, most - len(later))])
 
 
 def embed(features: Array, seed: int) -> dict[str, Array]:

@@ -17,6 +17,7 @@ from ssl_defect.console import track
 from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.metrics import Array
+from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.detector import Detector
 from ssl_defect.nets.folding import folded
 from ssl_defect.train.device import keep_freed_memory, lay_out, resolve_device, resolve_precision
@@ -64,7 +65,7 @@ class Runner:
         self.precision = "float32" if exact else resolve_precision(compute, self.device, detector.encoder)
         self.detector = detector
         self._partners: tuple[Store, Array] | None = None
-        if hasattr(detector, "encoder"):  # a classical method has none
+        if isinstance(getattr(detector, "encoder", None), Encoder):  # a classical method has none
             detector.encoder = folded(detector.encoder)
         lay_out(detector).to(self.device).eval()
 

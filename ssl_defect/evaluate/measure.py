@@ -7,21 +7,15 @@ from typing import Any
 import numpy as np
 
 from ssl_defect.artifacts import read_json
-from ssl_defect.evaluate import delong, regions
-from ssl_defect.evaluate.bands import bands
+from ssl_defect.evaluate import delong
 from ssl_defect.evaluate.bootstrap import intervals
+from ssl_defect.evaluate.calibration import calibration
+from ssl_defect.evaluate.curves import curves
 from ssl_defect.evaluate.inference import Runner
-from ssl_defect.evaluate.metrics import (
-    Array,
-    class_matrix,
-    confusion,
-    counts_at_levels,
-    image_family,
-    pr_curve,
-    roc_curve,
-    subset,
-)
-from ssl_defect.evaluate.results import Results, count
+from ssl_defect.evaluate.metrics import class_matrix, confusion, image_family, subset
+from ssl_defect.evaluate.pixels import Pixels
+from ssl_defect.evaluate.results import Results
+from ssl_defect.evaluate.sizes import recall_by_area
 from ssl_defect.evaluate.task_metrics import task_metrics
 
 
@@ -29,7 +23,7 @@ def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str,
     """What `metrics.json` and `curves.json` hold."""
     labels, scores, threshold = results.labels, results.scores, results.image.value
     groups = results.groups
-    pixel = _Pixels(results) if results.pixel else None
+    pixel = Pixels(results) if results.pixel else None
     metrics = {
         "protocol": _protocol(results, runner),
         "threshold": _threshold(results),
@@ -43,7 +37,7 @@ def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str,
             "level": results.spec.level,
             "draws": results.spec.draws,
             "unit": "near-copy group",
-            "method": "bootstrap, logit scale",
+            "method": "jackknife, Student's t, logit scale",
         },
         "image": {
             **_image(results),
@@ -51,12 +45,14 @@ def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str,
         },
         "pixel": pixel.measure(np.ones(len(labels), bool)) if pixel else None,
         "classes": _classes(results, pixel),
+        "calibration": calibration(labels, scores, groups, results.spec),
+        "sizes": _sizes(results),
         "task": task_metrics(results, runner.detector.spec),
         "class_confusion": _class_confusion(results, runner.detector.spec.classes),
         "precision": runner.precision,
         "ms_per_image": round(1000 * results.found.seconds / len(results.found.rows), 3),
     }
-    return metrics, _curves(results, pixel)
+    return metrics, curves(results, pixel)
 
 
 def _image(results: Results) -> dict[str, Any]:
@@ -68,13 +64,6 @@ def _image(results: Results) -> dict[str, Any]:
     return found
 
 
-def _curves(results: Results, pixel: _Pixels | None) -> dict[str, Any]:
-    counts = counts_at_levels(results.labels, results.scores)
-    spread = bands(results.labels, results.scores, results.groups, results.spec)
-    curves = {"roc": roc_curve(*counts), "pr": pr_curve(*counts), "bands": spread}
-    return {**curves, **(pixel.curves() if pixel else {"pixel_roc": None, "pixel_pr": None, "pro": None})}
-
-
 def _threshold(results: Results) -> dict[str, Any]:
     return {
         "value": results.image.value,
@@ -84,37 +73,6 @@ def _threshold(results: Results) -> dict[str, Any]:
         "pixel": results.pixel.value if results.pixel else None,
         "pixel_rule": results.pixel.rule if results.pixel else None,
     }
-
-
-class _Pixels:
-    """Counts of the test maps, and the metrics of any part of them."""
-
-    def __init__(self, results: Results) -> None:
-        assert results.pixel is not None
-        assert results.found.maps is not None
-        self.results, self.threshold = results, results.pixel.value
-        self.known = results.masked[results.split :]
-        keep = results.split + np.flatnonzero(self.known)
-        self.counts = count(results.found.maps, results.store, results.found.rows, keep, self.threshold)
-        self.groups = results.groups[self.known]
-
-    def measure(self, wanted: Array) -> dict[str, Any]:
-        """Metrics with intervals of the test images where `wanted` (n_test,) is True and the mask is known."""
-        part = np.flatnonzero(wanted[self.known])
-        limit = self.results.recipe.evaluate.aupro_limit
-        counts = self.counts if len(part) == len(self.groups) else regions.take(self.counts, part)
-        family = subset(regions.pixel_family(counts, self.threshold, limit), part)
-        found = intervals(family, self.groups, self.results.spec)
-        return {**found, "aupro_limit": limit, "images": len(part)}
-
-    def curves(self) -> dict[str, Any]:
-        """Pixel ROC, pixel PR and the PRO curve of all test maps."""
-        tp, fp = regions.totals(self.counts)
-        return {
-            "pixel_roc": roc_curve(tp, fp, self.counts.levels),
-            "pixel_pr": pr_curve(tp, fp, self.counts.levels),
-            "pro": regions.pro_curve(self.counts),
-        }
 
 
 def _protocol(results: Results, runner: Runner) -> dict[str, Any]:
@@ -133,20 +91,29 @@ def _protocol(results: Results, runner: Runner) -> dict[str, Any]:
     }
 
 
-def _classes(results: Results, pixel: _Pixels | None) -> dict[str, Any]:
-    defects, labels = np.array(results.defects), results.labels
+def _classes(results: Results, pixel: Pixels | None) -> dict[str, Any]:
     found = {}
-    for name in sorted(set(defects[labels > 0])):
-        wanted = (labels == 0) | ((labels > 0) & (defects == name))
+    for name, wanted in results.by_class().items():
         rows = np.flatnonzero(wanted)
-        family = image_family(labels[rows], results.scores[rows], results.image.value)
+        labels = results.labels[rows]
+        family = image_family(labels, results.scores[rows], results.image.value)
         image = intervals(subset(family, rows), results.groups, results.spec)
-        found[str(name)] = {
-            "images": int((labels[rows] > 0).sum()),
+        found[name] = {
+            "images": int((labels > 0).sum()),
             "image": {metric: image[metric] for metric in ("auroc", "ap", "recall")},
             "pixel": pixel.measure(wanted) if pixel else None,
         }
     return found
+
+
+def _sizes(results: Results) -> list[dict[str, Any]] | None:
+    masks = results.store.masks
+    if masks is None:
+        return None
+    drawn = np.flatnonzero((results.labels > 0) & results.masked[results.split :])
+    areas = np.array([round(float(masks[row].mean()), 6) for row in results.test[drawn]])
+    hits = results.scores[drawn] >= results.image.value
+    return recall_by_area(areas, hits, results.groups[drawn], results.spec.level)
 
 
 def _class_confusion(results: Results, classes: list[str]) -> dict[str, Any] | None:

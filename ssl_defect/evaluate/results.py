@@ -60,6 +60,12 @@ class Results:
         names = self.store.defects
         return [names[row] for row in self.test]
 
+    def by_class(self) -> dict[str, Array]:
+        """Defect class -> (n_test,) True for its images and for all good ones; in the order of their names."""
+        defects, labels = np.array(self.defects), self.labels
+        names = sorted(set(defects[labels > 0]))
+        return {str(name): (labels == 0) | ((labels > 0) & (defects == name)) for name in names}
+
 
 class Rows:
     """Some rows of an array, one at a time, so that a memory map is never copied whole."""

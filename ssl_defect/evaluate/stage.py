@@ -10,12 +10,14 @@ import numpy as np
 from ssl_defect.artifacts import write_json
 from ssl_defect.config import Recipe
 from ssl_defect.console import say
-from ssl_defect.data.store import Store, open_store
+from ssl_defect.data.store import Store, open_test
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate import tables
 from ssl_defect.evaluate.gradcam import gradcam, worth_a_look
 from ssl_defect.evaluate.inference import Runner, run
 from ssl_defect.evaluate.measure import measure
+from ssl_defect.evaluate.metrics import Array
+from ssl_defect.evaluate.relevance import relevance
 from ssl_defect.evaluate.results import Results, decide
 from ssl_defect.nets.detector import load_detector
 
@@ -32,7 +34,7 @@ def evaluate(recipe: Recipe, prepared: Path, finetuned: Path, out: Path) -> None
         UserError: no test images, a missing or damaged file, another image size, or NaN predictions.
     """
     began = time.perf_counter()
-    store = open_store(prepared)
+    store, opened = open_test(prepared, out.parent)
     runner = Runner(load_detector(finetuned / "model.safetensors"), recipe.compute)
     val, test = store.rows("val"), store.rows("test")
     if not len(test):
@@ -40,18 +42,19 @@ def evaluate(recipe: Recipe, prepared: Path, finetuned: Path, out: Path) -> None
     _check_size(store, runner)
     scratch = out / ".maps.tmp.npy"
     try:
-        features_from = len(val) if recipe.evaluate.embeddings else len(val) + len(test)
+        features_from = 0 if recipe.evaluate.embeddings else len(val) + len(test)
         found = run(runner, store, np.concatenate([val, test]), scratch, features_from)
         results = decide(recipe, store, found, len(val))
         say("evaluate: metrics and intervals")
         metrics, curves = measure(results, runner)
+        metrics["protocol"]["test_opened"] = opened
         tables.write_predictions(out / "predictions.csv", results, runner.detector.spec)
         tables.write_maps(out / "maps.npy", results)
     finally:
         scratch.unlink(missing_ok=True)
     write_json(out / "curves.json", curves)
     if recipe.evaluate.embeddings:
-        say("evaluate: embedding the test images by PCA, t-SNE and UMAP")
+        say("evaluate: embedding the test and validation images by PCA, t-SNE and UMAP")
         tables.write_embeddings(out / "embeddings.csv", results)
     _explain(out / "gradcam.npz", results, runner)
     write_json(out / "metrics.json", {**metrics, "seconds": round(time.perf_counter() - began, 2)})
@@ -69,8 +72,14 @@ def _explain(path: Path, results: Results, runner: Runner) -> None:
     picked = worth_a_look(results.labels, results.scores, results.image.value, results.recipe.evaluate.gradcam)
     if not len(picked) or runner.detector.spec.task in UNEXPLAINED:
         return
-    say(f"evaluate: Grad-CAM of {len(picked)} test images")
+    say(f"evaluate: explaining {len(picked)} test images")
     rows = results.test[picked]
     parts = [rows[i : i + CAM_BATCH] for i in range(0, len(rows), CAM_BATCH)]
-    cams = [gradcam(runner.detector, runner.pictures(results.store, part)) for part in parts]
-    tables.write_arrays(path, rows=rows, cam=np.rint(np.concatenate(cams) * 255).astype(np.uint8))
+    found: dict[str, list[Array]] = {"cam": [], "relevance": []}
+    for part in parts:
+        pictures = runner.pictures(results.store, part)
+        found["cam"].append(gradcam(runner.detector, pictures))
+        more = relevance(runner.detector, pictures)  # of a plain ViT
+        found["relevance"] += [] if more is None else [more]
+    maps = {name: np.rint(np.concatenate(values) * 255).astype(np.uint8) for name, values in found.items() if values}
+    tables.write_arrays(path, rows=rows, **maps)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_defect.artifacts import atomic
 from ssl_defect.data.records import GOOD
-from ssl_defect.evaluate.embed import embed, spread_rows
+from ssl_defect.evaluate.embed import embed, spread_over
 from ssl_defect.evaluate.inference import Predictions
 from ssl_defect.evaluate.metrics import Array
 from ssl_defect.evaluate.results import Results
@@ -90,12 +90,15 @@ def write_maps(path: Path, results: Results) -> None:
 
 
 def write_embeddings(path: Path, results: Results) -> None:
-    """Coordinates of at most 2,000 test images; a projection that says nothing of so few images is left empty."""
-    picked = spread_rows(len(results.test))
+    """Coordinates of at most 2,000 images: of the test images, and of validation what room they leave.
+
+    A projection that says nothing of so few images is left empty.
+    """
+    picked = spread_over(len(results.test), results.split)
     places = embed(results.found.features[picked], results.recipe.seed)
     rows = []
     for i, position in enumerate(picked):
-        row = int(results.test[position])
+        row = int(results.found.rows[position])
         sample = results.store.samples[row]
         numbers = [value for name in ("pca", "tsne", "umap") for value in places[name][i]]
         cells = [f"{value:.5g}" if np.isfinite(value) else "" for value in numbers]

@@ -108,8 +108,7 @@ class BoxTask(Task):
         """(N,) good or defective, or the class of the image."""
         if options.target == "binary":
             return store.labels
-        numbers = {name: number for number, name in enumerate(store.classes)}
-        return np.array([numbers[defect] for defect in store.defects], dtype=np.int64)
+        return store.class_numbers
 
     @classmethod
     def table(cls, store: Store, options: BoxOptions) -> BoxTable:

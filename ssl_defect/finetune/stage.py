@@ -14,7 +14,7 @@ from ssl_defect.artifacts import require, write_json
 from ssl_defect.config import Recipe, validate
 from ssl_defect.console import say
 from ssl_defect.data.splits import label_budget
-from ssl_defect.data.store import Store, open_store
+from ssl_defect.data.store import Store, open_for_training
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.finetune import CLASSICAL, TASKS
 from ssl_defect.finetune.distillation import load_teacher
@@ -41,7 +41,7 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
     if recipe.anomaly is not None:
         import_module("ssl_defect.anomaly.stage").anomaly(recipe, prepared, pretrained, out)
         return
-    store = open_store(prepared)
+    store = open_for_training(prepared)
     if recipe.finetune.task in CLASSICAL:
         import_module(CLASSICAL[recipe.finetune.task][0]).fit(recipe, store, labelled_rows(recipe, store), out)
         return

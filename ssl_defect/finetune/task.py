@@ -101,8 +101,7 @@ class Task(nn.Module):
 
 def class_numbers(store: Store) -> NDArray[np.int64]:
     """(N,) place of each row's defect in `store.classes`; 0 is good."""
-    numbers = {name: number for number, name in enumerate(store.classes)}
-    return np.array([numbers[defect] for defect in store.defects], dtype=np.int64)
+    return store.class_numbers
 
 
 def used(losses: dict[str, float]) -> dict[str, float]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
@@ -106,8 +105,7 @@ def strata_of(work: Work) -> dict[str, Any]:
         return {}
     if sampling == "balanced":
         return {"strata": work.task.strata(store, work.task.views)}
-    numbers = {name: number for number, name in enumerate(store.classes)}
-    return {"strata": np.array([numbers[defect] for defect in store.defects], dtype=np.int64), "half_good": True}
+    return {"strata": store.class_numbers, "half_good": True}
 
 
 class Looks:

@@ -11,7 +11,7 @@ import torch
 
 from ssl_defect.config import Recipe, Settings, validate
 from ssl_defect.console import say
-from ssl_defect.data.store import Store, open_store
+from ssl_defect.data.store import Store, open_for_training
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.weights import load_start, save_encoder
@@ -49,7 +49,7 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
     kind, options = choose(recipe)
     if recipe.pretrain.tensorboard:
         require_tensorboard()
-    store = open_store(Path(prepared))
+    store = open_for_training(Path(prepared))
     rows = training_rows(recipe, store, kind)
     torch.manual_seed(recipe.pretrain_seed)
     encoder = build_encoder(recipe.model.backbone, store.images.shape[1])

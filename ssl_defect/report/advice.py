@@ -1,4 +1,4 @@
-"""What to beware of, and what to do next."""
+"""What to beware of; what to do next is in `steps`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cautions(records: RunRecords) -> list[Markup]:
 
 
 def _about_split(records: RunRecords) -> list[str]:
-    leak, mixed = records.audit.get("leak") or {}, _mixed(records)
+    leak, mixed = records.audit.get("leak") or {}, mixed_labels(records)
     leaked = leak.get("this_split_share")
     texts = []
     if records.metrics["protocol"].get("split") == "random":
@@ -36,7 +36,8 @@ def _about_split(records: RunRecords) -> list[str]:
     return texts
 
 
-def _mixed(records: RunRecords) -> list[dict[str, Any]]:
+def mixed_labels(records: RunRecords) -> list[dict[str, Any]]:
+    """Groups of near-copies with different labels, as in `audit.json`."""
     return list((records.audit.get("copies") or {}).get("mixed_labels") or [])
 
 
@@ -70,41 +71,3 @@ def _about_run(records: RunRecords) -> list[str]:
     if aside > 0.01 * (aside + usable):
         texts.append(f"{counted(aside, 'picture')} of {aside + usable:,} could not be used and were set aside.")
     return texts
-
-
-def next_steps(records: RunRecords) -> list[Markup]:
-    """What would help most, from the records alone."""
-    steps = [_weakest(records), _relabel(records), _longer(records)]
-    if records.metrics["counts"]["defective"] < FEW:
-        steps.append(Markup("Collect more defective parts for the test set: they narrow the intervals most."))
-    return [step for step in steps if step]
-
-
-def _weakest(records: RunRecords) -> Markup:
-    recalls = [
-        (facts["image"]["recall"]["value"], name)
-        for name, facts in (records.metrics.get("classes") or {}).items()
-        if facts["images"] >= FEW_OF_CLASS and facts["image"]["recall"]["value"] is not None
-    ]
-    if len(recalls) < 2 or min(recalls)[0] > 0.95:
-        return Markup("")
-    recall, name = min(recalls)
-    labels = (records.finetune.get("labels") or {}).get(name)
-    had = f"; it was trained with {counted(labels, 'label')}" if labels is not None else ""
-    return Markup("Label more of <strong>{}</strong>: of all classes it escapes most ({} found{}).").format(
-        name, share(recall), had
-    )
-
-
-def _relabel(records: RunRecords) -> Markup:
-    if not (mixed := _mixed(records)):
-        return Markup("")
-    text = 'Look at the {} whose near-copies disagree (<a href="#data">listed below</a>) and settle their labels.'
-    return Markup(text).format(counted(len(mixed), "group"))
-
-
-def _longer(records: RunRecords) -> Markup:
-    facts, steps = records.finetune, records.recipe.finetune.steps
-    if facts.get("stopped_early") or facts.get("best_step") is None or facts["best_step"] < 0.95 * steps:
-        return Markup("")
-    return Markup("Train longer: validation was still best at the last look (finetune.steps is {}).").format(steps)

@@ -1,15 +1,14 @@
-"""What the audit of the raw pictures found, with pictures of near-copies."""
+"""What the audit of the raw pictures found."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ssl_defect.data.records import GOOD
-from ssl_defect.report.numbers import counted, share
-from ssl_defect.report.pictures import Shot, aspect_of, data_uri
+from ssl_defect.report import oddities
+from ssl_defect.report.numbers import share
 from ssl_defect.report.records import RunRecords
 
-STRIPS = 8
 TELLING = 0.9  # AUROC from which a number of the whole picture is worth a warning
 SPLITS = ("train", "val", "test")
 
@@ -26,7 +25,8 @@ def section(records: RunRecords) -> dict[str, Any]:
         "copies": copies,
         "searched": records.recipe.data.copies,
         "sizes_of_groups": _bars(copies.get("sizes") or {}),
-        "strips": [_strip(records, rows) for rows in (copies.get("examples") or [])[:STRIPS]],
+        "strips": oddities.copies(records),
+        "leaks": oddities.leaks(records),
         "mixed": copies.get("mixed_labels") or [],
         "leak": _leak(audit.get("leak") or {}),
         "set_aside": audit.get("set_aside") or [],
@@ -34,6 +34,11 @@ def section(records: RunRecords) -> dict[str, Any]:
         "empty_rule": records.recipe.data.empty_masks,
         "odd": audit.get("odd") or [],
         "sizes": audit.get("sizes") or {},
+        "pictures": {
+            "empty": oddities.empty_masks(records),
+            "odd": oddities.odd(records),
+            "sizes": oddities.sizes(records),
+        },
         "mask_rule": audit.get("mask_rule") or "",
         "shortcuts": _shortcuts(audit.get("shortcuts") or {}),
     }
@@ -71,41 +76,31 @@ def _leak(leak: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def telling(found: dict[str, dict[str, float | None]]) -> list[str]:
+    """Names of the numbers of the whole picture that alone tell defective test images from good ones."""
+    return [name for name, values in found.items() if _tells(values.get("test"))]
+
+
+def _tells(auroc: float | None) -> bool:
+    return auroc is not None and max(auroc, 1 - auroc) >= TELLING
+
+
 def _shortcuts(found: dict[str, dict[str, float | None]]) -> list[str]:
     """A sentence for each number of the whole picture that tells more than it should."""
     said = []
     for name, values in found.items():
         test, drift = values.get("test"), values.get("drift")
-        if test is not None and max(test, 1 - test) >= TELLING:
+        if test is not None and _tells(test):
             more = "more" if test > 0.5 else "less"
             said.append(
                 f"The {name} of the whole picture alone tells the defective test images from the good ones "
                 f"(AUROC {max(test, 1 - test):.3f}, defective ones have {more} of it): a detector may learn the light "
                 "instead of the defect."
             )
-        if drift is not None and max(drift, 1 - drift) >= TELLING:
+        if drift is not None and _tells(drift):
             more = "more" if drift > 0.5 else "less"
             said.append(
                 f"Good test images have {more} {name} than good training images (AUROC "
                 f"{max(drift, 1 - drift):.3f}): they were not taken under the same light."
             )
     return said
-
-
-def _strip(records: RunRecords, rows: list[int]) -> dict[str, Any]:
-    samples = [records.store.samples[row] for row in rows]
-    group = samples[0].group
-    size = sum(sample.group == group for sample in records.store.samples)
-    shots = [
-        Shot(
-            uri=data_uri(records.store.images[row], side=128, quality=75),
-            side=128,
-            aspect=aspect_of(sample.width, sample.height),
-            alt=f"{sample.image} ({sample.defect})",
-            title=sample.defect,
-            file=sample.image,
-        )
-        for row, sample in zip(rows, samples, strict=True)
-    ]
-    splits = sorted({sample.split for sample in samples if sample.split})
-    return {"group": group, "size": counted(size, "image"), "split": ", ".join(splits), "shots": shots}

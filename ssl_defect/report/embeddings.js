@@ -1,4 +1,5 @@
-// The embeddings: the image of a point on hover and focus, arrow keys from point to point, other colours.
+// The embeddings: the image of a point on hover and focus, in all maps at once; arrow keys from point to point, other
+// colours; rings and errors follow the threshold.
 {
   const NEAR = 14; // units of the figure within which a point is pointed at
   const SIDES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -9,12 +10,13 @@
   };
   const gallery = (detail) => { dispatchEvent(new CustomEvent("gallery", { detail })); return detail.image; };
 
-  const begin = (root, { shapes, rows, modes, own }) => {
+  const begin = (root, { shapes, ring, rows, modes, kinds }, own) => {
     const told = root.querySelector(".told");
-    const facts = (index) => gallery({ row: rows[index] }) || own[rows[index]];
+    let known; // the gallery's own facts where it has the image
+    const facts = (index) => (known ??= rows.map((row) => gallery({ row }) || own[row]))[index];
     const words = (one) => (one.score === undefined ? `${one.file}: ${one.class}`
       : `${one.file}: ${one.class}, called ${one.called}, score ${one.score.toFixed(3)}`);
-    let maps = [], at = -1; // the point shown, in all maps
+    let maps = [], at = -1, by = "class"; // `at`: the point shown, in all maps
 
     // Where the points lie is read from the figure: each marker of its paths begins at its centre.
     const places = (chart) => [...chart.querySelectorAll(":scope > .dots")]
@@ -99,9 +101,11 @@
       const map = { box, chart, points, marks, tip };
       chart.append(marks);
       box.append(tip);
-      box.tabIndex = 0;
-      box.setAttribute("role", "application");
-      box.setAttribute("aria-label", `${box.dataset.name} map of ${rows.length} images: arrow keys go from point to point`);
+      if (box.dataset.name) { // of maps over time the first alone takes the focus: the others show what it shows
+        box.tabIndex = 0;
+        box.setAttribute("role", "application");
+        box.setAttribute("aria-label", `${box.dataset.name} map of ${rows.length} images: arrow keys go from point to point`);
+      }
       box.addEventListener("pointermove", (event) => {
         const found = nearest(map, event);
         box.classList.toggle("near", found >= 0);
@@ -114,7 +118,8 @@
       box.addEventListener("keydown", (event) => keyed(map, event));
       return [map];
     };
-    const colour = (by) => {
+    const path = (points, tail, test) => points.map(([x, y], index) => (test(index) ? `M${x} ${y}${tail}` : "")).join("");
+    const colour = () => {
       for (const list of root.querySelectorAll("[data-by]")) list.hidden = list.dataset.by !== by;
       for (const { box, chart, points, marks } of maps) {
         chart.querySelector(".recolour")?.remove();
@@ -123,18 +128,40 @@
         const group = svg("g", { class: "recolour" });
         for (const number of new Set([...modes[by]].sort((a, b) => a - b))) {
           const [shape, tail] = shapes[number % shapes.length];
-          const d = points.filter((_, index) => modes[by][index] === number).map(([x, y]) => `M${x} ${y}${tail}`).join("");
-          group.append(svg("path", { class: `dots s${number} ${shape}`, d }));
+          group.append(svg("path", { class: `dots s${number} ${shape}`, d: path(points, tail, (index) => modes[by][index] === number) }));
         }
         chart.insertBefore(group, marks);
       }
     };
 
+    // The threshold moves in the operating point; the maps follow once they are seen.
+    let moved = null;
+    const follow = () => {
+      if (moved === null) return;
+      const found = rows.map((_, index) => {
+        const one = facts(index);
+        if (one.score === undefined) return kinds.indexOf("");
+        one.called = one.score >= moved ? "defective" : "good";
+        return Math.max(kinds.indexOf(judging.kind(one.label, one.score, moved)), 0); // 0: right
+      });
+      moved = null;
+      if (modes.error) modes.error = found;
+      const wrong = (index) => judging.wrong(kinds[found[index]]);
+      for (const { chart, points } of maps) {
+        const rings = chart.querySelector(":scope > .ring");
+        if (root.dataset.rings !== undefined) rings.setAttribute("d", path(points, ring, wrong));
+      }
+      if (by === "error") colour();
+    };
+
     maps = [...root.querySelectorAll(".cloud")].flatMap(ready);
-    root.querySelector("select")?.addEventListener("input", (event) => colour(event.target.value));
+    root.querySelector("select")?.addEventListener("input", (event) => { by = event.target.value; colour(); });
     root.querySelector(".tools").hidden = !maps.length;
+    let seen = false;
+    new IntersectionObserver((entries) => { seen = entries.at(-1).isIntersecting; if (seen) follow(); }).observe(root);
+    judging.follow((threshold) => { moved = threshold; if (seen) follow(); });
   };
 
-  const root = document.querySelector(".clouds");
-  if (root) begin(root, JSON.parse(root.querySelector(".points").textContent));
+  const own = JSON.parse(document.getElementById("own-data")?.textContent ?? "{}");
+  for (const root of document.querySelectorAll(".clouds")) begin(root, JSON.parse(root.querySelector(".points").textContent), own);
 }

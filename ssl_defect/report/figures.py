@@ -4,38 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
+from ssl_defect.report.numbers import hook
 from ssl_defect.report.svg import COLOURS, SHAPES, Frame, axes, line, marker, picture, short, tag
 
 Pairs = Sequence[tuple[float, float]]
 UNIT = (0.0, 1.0)
+SMALL_CURVE: dict[str, Any] = {"width": 240, "height": 190, "left": 32, "bottom": 24, "ticks": 3}
 SMALL: dict[str, Any] = {"width": 240, "height": 130, "left": 54, "right": 8, "top": 8, "bottom": 24, "ticks": 3}
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart: points, the style class that draws it, and its name for the legend."""
+    """One line of a chart: points, the style class that draws it, its name for the legend, and where a curve ends."""
 
     xs: Sequence[float]
     ys: Sequence[float]
     style: str = "s0"
     name: str = ""
     band: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None  # places across, low and high ends
+    end: float = 1.0
+
+
+class Dot(NamedTuple):
+    """A row of a chart: its value with its interval, all in [0, 1], and the value's place in metrics.json."""
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    path: str = ""
 
 
 def curve(
     series: Series, labels: tuple[str, str], alt: str, marks: Pairs = (), chance: Pairs = (), moving: str = ""
 ) -> Markup:
-    """A curve in the unit square (ROC, PR, PRO) with the operating point and the line of chance.
+    """A curve in [0, 1] (ROC, PR, PRO) with the operating point and the line of chance.
 
     Args:
         moving: name of a second mark, which the page's script puts where it belongs; none where empty.
     """
-    frame = Frame(UNIT, UNIT)
+    frame = Frame((0.0, series.end), UNIT)
     parts = [axes(frame, *labels)]
     if chance:
         parts.append(line(frame, [x for x, _ in chance], [y for _, y in chance], "chance"))
@@ -44,6 +57,14 @@ def curve(
     parts += [_mark(frame, x, y) for x, y in marks]
     if moving:
         parts.append(_moving(frame, moving))
+    return picture(frame, parts, alt)
+
+
+def small_curve(series: Series, beside: Series, alt: str, marks: Pairs = ()) -> Markup:
+    """A small curve in [0, 1], with another one dashed behind it; no names of axes."""
+    frame = Frame((0.0, series.end), UNIT, **SMALL_CURVE)
+    parts = [axes(frame, "", ""), line(frame, beside.xs, beside.ys, "chance"), _area(frame, series)]
+    parts += [line(frame, series.xs, series.ys, series.style), *(_mark(frame, x, y) for x, y in marks)]
     return picture(frame, parts, alt)
 
 
@@ -126,53 +147,9 @@ def agreement(pairs: Pairs, labels: tuple[str, str], alt: str) -> Markup:
     return picture(frame, [axes(frame, *labels), equal, tag("path", class_="dots s0", d=data)], alt)
 
 
-def score_bars(good: Sequence[float], bad: Sequence[float], threshold: float | None, alt: str) -> Markup:
-    """Scores in [0, 1] in 40 bins: good parts upwards, defective ones downwards, the threshold across.
-
-    Heights are square roots of counts, so that a lone escape among hundreds stays visible.
-    """
-    counts = [np.histogram(np.clip(scores, 0, 1), bins=40, range=UNIT)[0] for scores in (good, bad)]
-    top = max(1.0, float(np.sqrt(np.max(counts))))
-    frame = Frame(UNIT, (-1.0, 1.0), width=560, height=230, left=14, right=14, bottom=40)
-    zero = frame.down(0.0)
-    parts = []
-    for style, sign, heights in (("good", 1, counts[0]), ("bad", -1, counts[1])):
-        for number in np.flatnonzero(heights):
-            end = frame.down(sign * float(np.sqrt(heights[number])) / top)
-            x = frame.across(number / 40) + 1
-            width = frame.across(1 / 40) - frame.across(0) - 2
-            parts.append(
-                tag("rect", class_=f"bar {style}", x=x, y=min(zero, end), width=width, height=abs(end - zero), rx=1.5)
-            )
-    parts.append(tag("path", class_="axis", d=f"M{short(frame.left)} {short(zero)}H{short(frame.width - frame.right)}"))
-    parts += [_score_labels(frame), _threshold(frame, threshold)]
-    return picture(frame, parts, alt, "wide")
-
-
-def _score_labels(frame: Frame) -> Markup:
-    bottom = frame.height - frame.bottom
-    parts = [
-        tag("text", f"{value:g}", x=frame.across(value), y=bottom + 16, text_anchor="middle")
-        for value in (0, 0.2, 0.4, 0.6, 0.8, 1)
-    ]
-    parts.append(
-        tag("text", "score: higher is more defective", class_="name", x=280, y=bottom + 34, text_anchor="middle")
-    )
-    return Markup("").join(parts)
-
-
-def _threshold(frame: Frame, threshold: float | None) -> Markup:
-    if threshold is None:
-        return Markup("")
-    x = frame.across(min(max(threshold, 0.0), 1.0))
-    rule = tag("path", class_="threshold", d=f"M{short(x)} {short(frame.top)}V{short(frame.height - frame.bottom)}")
-    side, move = ("start", 6) if threshold < 0.6 else ("end", -6)
-    return rule + tag("text", f"threshold {threshold:.3f}", class_="name", x=x + move, y=24, text_anchor=side)
-
-
-def interval_dots(rows: Sequence[tuple[str, float, float | None, float | None]], name: str, alt: str) -> Markup:
-    """A dot with its whiskers per row `(label, value, low, high)`, all in [0, 1]."""
-    floor = min(0.5, *(low if low is not None else value for _, value, low, _ in rows))
+def interval_dots(rows: Sequence[Dot], name: str, alt: str) -> Markup:
+    """A dot with its whiskers per row."""
+    floor = min(0.5, *(row.value if row.low is None else row.low for row in rows))
     floor = np.floor(floor * 10) / 10
     frame = Frame((float(floor), 1.0), (0, len(rows)), width=560, height=58 + 26 * len(rows), left=150, top=8)
     parts = []
@@ -180,20 +157,21 @@ def interval_dots(rows: Sequence[tuple[str, float, float | None, float | None]],
         x = short(frame.across(float(value)))
         parts.append(tag("path", class_="grid", d=f"M{x} 8V{short(frame.height - frame.bottom)}"))
         parts.append(tag("text", f"{value:.1f}", x=x, y=frame.height - frame.bottom + 16, text_anchor="middle"))
-    for number, (label, value, low, high) in enumerate(rows):
+    for number, (label, value, low, high, path) in enumerate(rows):
         y = frame.down(len(rows) - number - 0.5)
         parts.append(tag("text", _cut(label), class_="name", x=138, y=y + 4, text_anchor="end"))
         if low is not None and high is not None:
             parts.append(
                 tag("path", class_="whisker", d=f"M{short(frame.across(low))} {short(y)}H{short(frame.across(high))}")
             )
-        parts.append(tag("circle", class_="dot", cx=frame.across(value), cy=y, r=5))
+        parts.append(tag("circle", class_="dot", cx=frame.across(value), cy=y, r=5, **hook(path, value)))
     parts.append(tag("text", name, class_="name", x=349, y=frame.height - 6, text_anchor="middle"))
     return picture(frame, parts, alt, "wide")
 
 
 def _cut(text: str, limit: int = 20) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    """What fits beside a row; markup is taken as it is."""
+    return text if isinstance(text, Markup) or len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def waffle(share: float, style: str, alt: str) -> Markup:

@@ -1,7 +1,6 @@
 // The gallery: every test image in pages of 48, sorted and filtered, its layers blended; one of them large in a dialog.
 {
   const PAGE = 48;
-  const KINDS = { miss: "miss", alarm: "false alarm", hit: "hit", good: "good" };
   const SORTS = { // what is compared, and whether the highest comes first
     worst: [(one) => one.index, false],
     score: [(one) => one.score, true],
@@ -13,71 +12,27 @@
   const SWITCHES = { h: "heat", m: "mask", c: "contour" };
   const STEPS = { ArrowLeft: -1, ArrowRight: 1 };
 
-  const make = (tag, name = "", text = "") => Object.assign(document.createElement(tag), { className: name, textContent: text });
-  const press = (name, text = "") => Object.assign(make("button", name, text), { type: "button" });
-  const drawn = (side, marks) => {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", `0 0 ${side} ${side}`);
-    svg.setAttribute("preserveAspectRatio", "none");
-    svg.setAttribute("aria-hidden", "true");
-    for (const [name, data] of marks) {
-      for (const style of data ? ["halo", name] : []) {
-        const path = document.createElementNS(svg.namespaceURI, "path");
-        path.setAttribute("class", `${style} layer-${name}`);
-        path.setAttribute("d", data);
-        svg.append(path);
-      }
-    }
-    return svg;
-  };
+  const { KINDS, make, press, scale } = thumbs;
   const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
   const plain = (event) => !(event.ctrlKey || event.metaKey || event.altKey);
 
-  const begin = (root, { side, threshold, images }) => {
+  const begin = (root, { side, threshold: chosen, images }) => {
     const find = (selector) => root.querySelector(selector);
     const every = (selector) => [...root.querySelectorAll(selector)];
     const tool = (name) => find(`[data-tool="${name}"]`);
     const grid = find(".thumbs"), dialog = find("dialog"), pager = find(":scope > .pager");
     const layers = { picture: 100, heat: 75, mask: true, contour: true };
     let before = layers.heat; // what `h` goes back to
-    let shown = [], page = 0, at = 0, group = null;
-    images.forEach((one, index) => { one.index = index; });
+    let shown = [], page = 0, at = 0, group = null, threshold = chosen;
+    images.forEach((one, index) => { one.index = index; one.mixed = one.doubts.filter((text) => text !== one.sure); });
 
-    // Pictures
-    const picture = (one, alt) => {
-      const frame = make("span", "frame"), stack = make("span", "stack");
-      stack.style.setProperty("--aspect", one.aspect);
-      for (const [name, uri] of [["picture", one.picture], ["heat", one.heat]]) {
-        if (!uri) continue;
-        const image = Object.assign(make("img", `layer-${name}`), { alt: name === "picture" ? alt : "", decoding: "async" });
-        image.addEventListener("error", () => { find("[data-lost]").hidden = false; });
-        image.src = uri;
-        stack.append(image);
-      }
-      stack.append(drawn(side, [["found", one.contour], ["true", one.mask]]));
-      frame.append(stack);
-      return frame;
-    };
-    const scale = (one) => {
-      const track = make("span", "track");
-      track.style.setProperty("--score", one.score);
-      if (threshold !== null) track.style.setProperty("--threshold", threshold);
-      track.classList.toggle("open", threshold === null);
-      track.append(make("i"), make("b"));
-      return track;
-    };
+    // Pictures; a thumb is made once, for a slider asks for it many times
+    const lost = () => { find("[data-lost]").hidden = false; };
+    const picture = (one, alt) => thumbs.picture(one, side, lost, alt);
+    const made = new Map();
     const thumb = (one, place) => {
-      const item = make("li"), button = press(`thumb ${one.kind}`), words = make("span", "words"), first = make("span", "first");
-      Object.assign(button.dataset, { row: one.row, place });
-      button.tabIndex = -1;
-      first.append(make("b", "kind", KINDS[one.kind]), make("span", "score", one.score.toFixed(3)));
-      words.append(first, make("span", "class", one.class));
-      if (one.doubts.length) words.append(make("span", "flag", "label in doubt"));
-      words.append(make("span", "file", one.file));
-      if (one.copies > 1) words.append(make("span", "copy", `group ${one.group}: ${one.copies} copies`));
-      button.append(picture(one, ""), scale(one), words);
-      item.append(button);
-      return item;
+      if (!made.has(one)) made.set(one, thumbs.thumb(one, side, lost));
+      return thumbs.mark(made.get(one), one, place, threshold);
     };
 
     // Which, and in which order
@@ -88,7 +43,7 @@
       return (one) => (group === null || one.group === group) && kinds.has(one.kind) && (!name || one.class === name)
         && (!doubted || one.doubts.length > 0) && one.file.toLowerCase().includes(words);
     };
-    const choose = () => {
+    const choose = (to = 0) => {
       const [key, falling] = SORTS[tool("sort").value];
       const turned = tool("turn").getAttribute("aria-pressed") === "true";
       const sign = falling === turned ? 1 : -1;
@@ -96,12 +51,13 @@
         const one = key(a), other = key(b);
         return (one < other ? -sign : one > other ? sign : 0) || a.index - b.index;
       });
-      turn(0);
+      turn(to);
     };
     const turn = (to) => {
       const pages = Math.max(1, Math.ceil(shown.length / PAGE)), where = group === null ? "" : `, near-copy group ${group}`;
       at = (page = Math.min(Math.max(to, 0), pages - 1)) * PAGE;
-      grid.replaceChildren(...shown.slice(at, at + PAGE).map((one, place) => thumb(one, at + place)));
+      const items = shown.slice(at, at + PAGE).map((one, place) => thumb(one, at + place));
+      if (items.length !== grid.children.length || items.some((item, place) => item !== grid.children[place])) grid.replaceChildren(...items);
       if (grid.firstChild) grid.firstChild.firstChild.tabIndex = 0;
       find('[role="status"]').textContent = shown.length ? `${shown.length} of ${images.length} images${where}` : `No image fits${where}`;
       tool("ungroup").hidden = group === null;
@@ -124,6 +80,28 @@
       if (tool("doubted")) tool("doubted").checked = false;
       choose();
     };
+
+    // The threshold, which moves in the operating point
+    const count = (test) => images.filter(test).length;
+    const told = (number, [one, many]) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+    const tell = () => {
+      const kinds = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, count((one) => one.kind === kind)]));
+      for (const [kind, number] of Object.entries(kinds)) find(`[data-count="${kind}"]`).textContent = number.toLocaleString("en");
+      if (tool("doubted")) find('[data-count="doubted"]').textContent = count((one) => one.doubts.length).toLocaleString("en");
+      const misses = told(kinds.miss, ["defective image escapes", "defective images escape"]);
+      find("[data-told]").textContent = `${misses} and ${told(kinds.alarm, ["good image raises a false alarm", "good images raise false alarms"])}`;
+      find(".moved").hidden = threshold === chosen;
+      for (const [name, value] of threshold === null ? [] : [["now", threshold], ["chosen", chosen]]) {
+        find(`[data-threshold="${name}"]`).textContent = Number(value.toPrecision(4));
+      }
+    };
+    judging.follow((value) => {
+      threshold = value;
+      judging.judge(images, threshold);
+      tell();
+      choose(page);
+    });
+    find(".moved button").addEventListener("click", () => { document.getElementById("op-chosen").click(); tool("sort").focus(); });
 
     // Layers
     const blend = () => {
@@ -178,7 +156,7 @@
       find("#large-name").textContent = one.file;
       find("dialog .place").textContent = place < 0 ? "not among those chosen" : `${place + 1} of ${shown.length}`;
       const alt = `Test image ${one.file}: ${one.class}, called ${one.called}, score ${one.score.toFixed(3)}`;
-      find("dialog .stage").replaceChildren(picture(one, alt), scale(one));
+      find("dialog .stage").replaceChildren(picture(one, alt), scale(one, threshold));
       find("dialog .about").replaceWith(facts(one));
       find("dialog .copies").replaceWith(copies(one));
       find('dialog [data-step="-1"]').disabled = at === 0;
@@ -240,6 +218,7 @@
 
     root.style.setProperty("--tile", Math.min(Math.max(median(images.map((one) => one.aspect)), 0.7), 1.6));
     blend();
+    tell();
     choose();
     root.hidden = false;
     root.parentElement.classList.add("live");

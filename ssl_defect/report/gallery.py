@@ -70,6 +70,7 @@ def section(records: RunRecords) -> dict[str, Any]:
         "kinds": [(kind, name, kinds[kind]) for kind, name in KINDS.items()],
         "classes": [(name, classes[name]) for name in names],
         "doubted": sum(bool(one["doubts"]) for one in images),
+        "doubtful": any(one["doubts"] or one["sure"] for one in images),
         "heat": any(one["heat"] for one in images),
         "mask": any(one["mask"] for one in images),
         "contour": any(one["contour"] for one in images),
@@ -119,7 +120,8 @@ def kind_of(one: Prediction) -> str:
 
 def _entries(records: RunRecords, form: str) -> list[dict[str, Any]]:
     sizes = Counter(sample.group for sample in records.store.samples)
-    doubted, room = mistakes.doubts(records), room_of(form, len(records.predictions))
+    doubted, sure = mistakes.doubts(records), mistakes.sure(records.predictions)
+    room = room_of(form, len(records.predictions))
     threshold = records.metrics["threshold"]["value"]
     found = []
     for place in order(records):
@@ -127,6 +129,7 @@ def _entries(records: RunRecords, form: str) -> list[dict[str, Any]]:
         facts = {
             "row": one.row,
             "file": one.image,
+            "label": one.label,
             "class": mistakes.class_of(one),
             "kind": kind_of(one),
             "called": one.verdict,
@@ -136,6 +139,7 @@ def _entries(records: RunRecords, form: str) -> list[dict[str, Any]]:
             "copies": sizes[one.group] if one.group >= 0 else 1,
             "notes": mistakes.notes_of(one),
             "doubts": doubted.get(one.row, []),
+            "sure": sure.get(one.row, ""),  # what is to be doubted of it at a threshold that makes it a mistake
         }
         found.append(facts | _layers(records, one, place, room, form))
     return found

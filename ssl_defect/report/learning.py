@@ -23,7 +23,7 @@ def embeddings(records: RunRecords) -> dict[str, Any]:
     drawn = {row["defect"] for row in rows} | _in_snapshots(records)
     classes = [name for name in records.store.classes if name in drawn]
     shown = classes[:CLASSES]
-    wrong = {str(one.row) for one in records.predictions if not one.correct}
+    wrong = {str(one.row) for one in [*records.predictions, *records.validation] if not one.correct}
     figures = [
         {"name": name, "figure": _projection(rows, key, shown, wrong)}
         for key, name in PROJECTIONS
@@ -37,7 +37,7 @@ def embeddings(records: RunRecords) -> dict[str, Any]:
         "wrong": any(row["row"] in wrong for row in rows),
         "why": "" if figures else _why_no_embeddings(records),
         "snapshots": watching.snapshots(records, shown),
-        **(points.section(records, rows, shown) if figures else {"modes": [], "data": ""}),
+        **points.section(records, rows if figures else [], shown),
     }
 
 
@@ -60,7 +60,7 @@ def _projection(rows: list[dict[str, str]], key: str, classes: list[str], wrong:
             if row["row"] in wrong:
                 rings.append(place)
     name = dict(PROJECTIONS)[key]
-    alt = f"{name} of the detector's features of {len(rows)} test images, by class: {', '.join(classes)}"
+    alt = f"{name} of the detector's features of {len(rows)} images, by class: {', '.join(classes)}"
     return scatter(list(clouds.values()), rings, alt)
 
 

@@ -18,6 +18,10 @@ from ssl_defect.report.records import DEFECTIVE, Prediction, RunRecords
 Cells = npt.NDArray[np.bool_]
 Doubts = dict[int, list[str]]
 HITS = 6
+WITHOUT_LOGITS = {
+    "anomaly": "an anomaly detector has no logit to follow back",
+    "classical": "a classical detector has no encoder to look into",
+}
 SURE = 0.9  # a mistake past this share of the other side is sure, so that its label is doubted
 
 
@@ -38,12 +42,25 @@ def section(records: RunRecords) -> dict[str, Any]:
         "alarms": shots(shown_alarms),
         "hits": shots(_hits(records.predictions)) if limit else [],
         "counts": {"misses": len(misses), "alarms": len(alarms)},
-        "cam_wrong": [_cam(records, one, doubted) for one in cams if not one.correct],
-        "cam_right": [_cam(records, one, doubted) for one in cams if one.correct],
+        "anchors": [one.row for one in records.predictions if one.row in doubted],
+        "cam_wrong": [_explained(records, one, doubted) for one in cams if not one.correct],
+        "cam_right": [_explained(records, one, doubted) for one in cams if one.correct],
+        "explained": len(cams),
+        "relevance": bool(records.relevance),
         "maps": records.maps is not None,
         "masks": records.store.masks is not None,
         "gradcam": bool(cams),
+        "heat": "map" if records.maps is not None else "relevance" if records.relevance else "Grad-CAM",
+        "unexplained": _why_none(records),
     }
+
+
+def _why_none(records: RunRecords) -> str:
+    """Why no picture is explained, as far as the records tell."""
+    if records.recipe.evaluate.gradcam == 0:
+        return "it is turned off in the recipe (evaluate.gradcam is 0)"
+    task = records.metrics["protocol"]["task"]
+    return WITHOUT_LOGITS.get(task, "evaluate left none")
 
 
 def worst(predictions: Sequence[Prediction]) -> tuple[list[Prediction], list[Prediction]]:
@@ -80,11 +97,11 @@ def _shot(records: RunRecords, one: Prediction, place: int, doubted: Doubts) -> 
 
 
 def heat_of(records: RunRecords, one: Prediction, place: int) -> Bytes | None:
-    """Values of the layer of heat, from the map or else from Grad-CAM; None where nothing of it would show."""
+    """Values of the layer of heat: the map, or what explains a ViT, or Grad-CAM; None where nothing would show."""
     if records.maps is not None:
         values = centred(np.asarray(records.maps[place]), _level(records))
         return values if values.max() > CLEAR else None
-    return records.gradcam.get(one.row)
+    return records.relevance.get(one.row, records.gradcam.get(one.row))
 
 
 def found_of(records: RunRecords, one: Prediction, place: int) -> Cells | None:
@@ -112,8 +129,12 @@ def _called(values: Bytes, level: float, area: float | None) -> Cells:
     return cuts[0] if area is None else min(cuts, key=lambda cells: abs(float(cells.mean()) - area))
 
 
-def _cam(records: RunRecords, one: Prediction, doubted: Doubts) -> Shot:
-    return _framed(records, one, (heat_uri(records.gradcam[one.row]), ""), doubted)
+def _explained(records: RunRecords, one: Prediction, doubted: Doubts) -> dict[str, Any]:
+    """The picture with Grad-CAM, and of a ViT the relevance of its patches beside it."""
+    cam = heat_uri(records.gradcam[one.row])
+    beside = records.relevance.get(one.row)
+    layers = [("Grad-CAM", cam)] if beside is None else [("relevance", heat_uri(beside)), ("Grad-CAM", cam)]
+    return {"shot": _framed(records, one, ("", ""), doubted), "layers": layers}
 
 
 def _framed(records: RunRecords, one: Prediction, layers: tuple[str, str], doubted: Doubts) -> Shot:
@@ -168,14 +189,24 @@ def doubts(records: RunRecords) -> Doubts:
         for item in (records.audit.get("copies") or {}).get("mixed_labels") or []
         for image in item["images"]
     }
-    good, bad = (sorted(one.score for one in records.predictions if one.label == label) for label in (0, 1))
+    surely = sure(records.predictions)
     for one in records.predictions:
         said = found.setdefault(one.row, [])
         if one.image in mixed:
             said.append(f"label in doubt: its near-copies are labelled {mixed[one.image]}")
-        below, above = len(good) - bisect_right(good, one.score), bisect_left(bad, one.score)
-        if one.label and one.verdict != DEFECTIVE and below >= max(1, SURE * len(good)):
-            said.append(f"label in doubt: scores below {share(SURE)} of the good images")
-        if not one.label and one.verdict == DEFECTIVE and above >= max(1, SURE * len(bad)):
-            said.append(f"label in doubt: scores above {share(SURE)} of the defective images")
+        if one.row in surely and (one.verdict == DEFECTIVE) != bool(one.label):
+            said.append(surely[one.row])
     return {row: said for row, said in found.items() if said}
+
+
+def sure(predictions: Sequence[Prediction]) -> dict[int, str]:
+    """Row -> why its label is in doubt wherever the threshold makes a mistake of it; the score alone decides."""
+    good, bad = (sorted(one.score for one in predictions if one.label == label) for label in (0, 1))
+    found = {}
+    for one in predictions:
+        below, above = len(good) - bisect_right(good, one.score), bisect_left(bad, one.score)
+        if one.label and below >= max(1, SURE * len(good)):
+            found[one.row] = f"label in doubt: scores below {share(SURE)} of the good images"
+        if not one.label and above >= max(1, SURE * len(bad)):
+            found[one.row] = f"label in doubt: scores above {share(SURE)} of the defective images"
+    return found

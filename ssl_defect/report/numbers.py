@@ -53,6 +53,27 @@ def hooked(path: str, value: float | None, text: str) -> Markup:
     return Markup('<span data-test-figure="{}" data-test-exact="{}">{}</span>').format(path, exact, text)
 
 
+def hook(path: str, value: float | None) -> dict[str, str]:
+    """The marks of `hooked` as attributes for `svg.tag`, for what is drawn; none without a path."""
+    return {"data_test_figure": path, "data_test_exact": "" if value is None else repr(value)} if path else {}
+
+
+def whole(path: str, number: int) -> Markup:
+    """A number of things, hooked."""
+    return hooked(path, number, f"{number:,}")
+
+
+def part(above: str, below: str, value: float, per: int = 0) -> Markup:
+    """A share, or so many `per` hundred or thousand, hooked to the quotient of two figures of metrics.json.
+
+    Args:
+        above, below: places such as "image.confusion.tp", or sums "a + b" of them.
+        value: the share itself, in [0, 1].
+    """
+    path = f"{above} / {below}"
+    return hooked(f"{per} * {path}", per * value, rate(per * value)) if per else hooked(path, value, share(value))
+
+
 def interval(path: str, entry: Entry, digits: int = 3, as_share: bool = False) -> Markup:
     """`low to high` of a metric, hooked; empty where it is undefined."""
     if entry.get("low") is None or entry.get("high") is None:

@@ -96,7 +96,11 @@ const operating = () => {
     cost: { miss: line.miss, false_alarm: line.alarm, defective_share: round(line.share), per_1000_parts: round(found.cost) },
   }, null, 1).replaceAll(/\n\s*/g, " ");
 
-  let speaking;
+  let speaking, last = threshold;
+  const tell = () => { // the gallery and the embeddings follow
+    if (threshold !== last) document.dispatchEvent(new CustomEvent("threshold", { detail: threshold }));
+    last = threshold;
+  };
   const show = () => {
     const found = measure(threshold);
     plot.style.setProperty("--at", place(threshold));
@@ -117,6 +121,7 @@ const operating = () => {
   const go = (to, by = "by looking at the test images") => {
     [threshold, how] = [to, to === data.threshold ? data.rule : by];
     show();
+    tell();
   };
 
   let cheap;

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_defect.artifacts import Record
+from ssl_defect.artifacts import Record, digest
 from ssl_defect.config import Recipe, dump_yaml
 from ssl_defect.console import minutes
+from ssl_defect.report.numbers import counted
 from ssl_defect.report.records import STAGES, RunRecords
 from ssl_defect.report.verdict import method_name
 
@@ -36,6 +37,8 @@ def section(records: RunRecords) -> dict[str, Any]:
     return {
         "facts": [(name, text) for name, text in _facts(records) if text],
         "stages": [_stage(name, records.stages.get(name)) for name in STAGES],
+        "splits": splits(records),
+        "total": _total(records),
         "machine": _machine(records),
         "versions": _versions(records),
         "command": _command(records),
@@ -61,6 +64,8 @@ def _facts(records: RunRecords) -> list[tuple[str, str]]:
     return [
         ("Protocol", f"{protocol['name']}, split by {protocol['split']}"),
         ("Split digest", str(protocol["split_digest"])),
+        ("Raw pictures digest", _pictures(records)),
+        ("Test labels opened", _opened(protocol.get("test_opened"))),
         ("Seeds", f"recipe {recipe.seed}, pretraining {recipe.pretrain_seed}, split {recipe.data.split_seed}"),
         ("Task", _task(protocol["task"], recipe)),
         (
@@ -72,10 +77,37 @@ def _facts(records: RunRecords) -> list[tuple[str, str]]:
         ("Mask rule", str(protocol.get("mask_rule") or "")),
         ("Threshold", _threshold(threshold)),
         ("Pixel threshold", "" if pixel is None else f"{pixel:.4f}"),
-        ("Intervals", f"{100 * bootstrap['level']:g}%, {bootstrap['method']}, {bootstrap['draws']:,} draws by {unit}"),
+        ("Intervals", f"{100 * bootstrap['level']:g}%, {bootstrap['method']}, by {unit}"),
+        ("Bands of curves", f"{bootstrap['draws']:,} draws by {unit}"),
         ("Precision", _precision(records)),
         ("Speed", _speed(records.metrics.get("ms_per_image"))),
     ]
+
+
+def splits(records: RunRecords) -> list[dict[str, str]]:
+    """Images of each split and the digest of their names, so that two runs can be seen to share a test set."""
+    found = []
+    for split in ("train", "val", "test"):
+        names = sorted(sample.image for sample in records.store.samples if sample.split == split)
+        if names:
+            found.append({"name": split, "images": f"{len(names):,}", "digest": digest(names)})
+    return found
+
+
+def _pictures(records: RunRecords) -> str:
+    record = records.stages.get("prepare")
+    return str(record.inputs.get("pictures", "")) if record else ""
+
+
+def _opened(times: int | None) -> str:
+    """How often this run has measured on its test images: a second look tempts to choose by them."""
+    return "" if times is None else f"{counted(times, 'time')} in this run"
+
+
+def _total(records: RunRecords) -> str:
+    """Minutes of all stages that this run made itself."""
+    own = [record.seconds for record in _whole(records) if not record.taken_from]
+    return minutes(sum(own)) if len(own) > 1 else ""
 
 
 def _precision(records: RunRecords) -> str:
@@ -95,11 +127,13 @@ def _speed(milliseconds: float | None) -> str:
 
 def _stage(name: str, record: Record | None) -> dict[str, str]:
     if record is None:
-        return {"name": name, "time": "–", "memory": "–", "made": "no record: the stage was called from Python"}
+        none = "no record: the stage was called from Python"
+        return {"name": name, "time": "–", "memory": "–", "made": none, "digest": ""}
     return {
         "name": name,
         "time": minutes(record.seconds),
-        "memory": f"{record.peak_memory_mb:,.0f} MB",
+        "memory": f"{record.peak_memory_mb:,.0f} MiB" if record.peak_memory_mb else "–",
+        "digest": record.fingerprint,
         "made": f"taken over from {record.taken_from}" if record.taken_from else record.created[:16].replace("T", " "),
     }
 

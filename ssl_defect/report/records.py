@@ -56,7 +56,7 @@ class RunRecords:
     Attributes:
         predictions: the test images only, in the order of predictions.csv; `validation`: those of validation.
         maps: uint8 (n_test, S, S), probability * 255, in the order of `predictions`.
-        gradcam: row -> uint8 (S, S).
+        gradcam, relevance: row -> uint8 (S, S), how a picture is explained; relevance for plain ViTs only.
         views: uint8 (n, rows, S, S, 3), pictures of the pretraining; `views_before`: the same before its first step.
         snapshots: "rows" (n,), "epochs" (k,), "pca" and "tsne" (k, n, 2); empty where the pretraining left none.
     """
@@ -75,6 +75,7 @@ class RunRecords:
     embeddings: list[dict[str, str]] | None = None
     maps: Bytes | None = None
     gradcam: dict[int, Bytes] = field(default_factory=dict)
+    relevance: dict[int, Bytes] = field(default_factory=dict)
     views: Bytes | None = None
     views_before: Bytes | None = None
     snapshots: dict[str, Any] = field(default_factory=dict)
@@ -106,7 +107,8 @@ def read_run(recipe: Recipe, run: Path) -> RunRecords:
         finetune_history=_history(run / "finetune" / "history.csv"),
         embeddings=_rows(embeddings) if embeddings.exists() else None,
         maps=_maps(evaluate / "maps.npy", len(predictions)),
-        gradcam=_gradcam(evaluate / "gradcam.npz"),
+        gradcam=_explained(evaluate / "gradcam.npz", "cam"),
+        relevance=_explained(evaluate / "gradcam.npz", "relevance"),
         views=pictures.get("views"),
         views_before=pictures.get("before"),
         snapshots=_snapshots(run / "pretrain" / "snapshots.npz", len(store.samples)),
@@ -205,8 +207,8 @@ def _snapshots(path: Path, images: int) -> dict[str, Any]:
     return arrays
 
 
-def _gradcam(path: Path) -> dict[int, Bytes]:
+def _explained(path: Path, kind: str) -> dict[int, Bytes]:
     arrays = _arrays(path)
-    if not {"rows", "cam"} <= arrays.keys():
+    if not {"rows", kind} <= arrays.keys():
         return {}
-    return {int(row): cam for row, cam in zip(arrays["rows"], arrays["cam"], strict=True)}
+    return {int(row): values for row, values in zip(arrays["rows"], arrays[kind], strict=True)}

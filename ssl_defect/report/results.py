@@ -6,8 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ssl_defect.report.figures import Series, agreement, curve, interval_dots, score_bars
-from ssl_defect.report.numbers import hooked, metric, share
+from ssl_defect.report import curves
+from ssl_defect.report.figures import Dot, agreement, interval_dots
+from ssl_defect.report.histogram import score_bars
+from ssl_defect.report.numbers import hooked, metric, part, share, whole
 from ssl_defect.report.records import DEFECTIVE, RunRecords
 from ssl_defect.report.reliability import by_area, calibration
 
@@ -34,19 +36,25 @@ MEANINGS = {
 }
 
 
+COUNTS = ("test", "good", "defective", "groups")
+
+
 def section(records: RunRecords) -> dict[str, Any]:
     """Everything that the results show."""
     metrics = records.metrics
     return {
+        "counts": {key: whole(f"counts.{key}", metrics["counts"][key]) for key in COUNTS},
+        "one": {key: metrics["counts"][key] == 1 for key in COUNTS},
+        "level": hooked("interval.level", metrics["interval"]["level"], f"{100 * metrics['interval']['level']:g}%"),
         "image": _rows(metrics["image"], "image"),
         "pixel": _rows(metrics["pixel"], "pixel") if metrics.get("pixel") else [],
         "why_no_pixel": _why_no_pixel(metrics),
-        "aupro_limit": (metrics.get("pixel") or {}).get("aupro_limit"),
+        "aupro_limit": _limit(metrics.get("pixel") or {}),
         "task": _task(metrics.get("task"), records),
         "classes": _classes(metrics),
         "class_figure": _class_figure(metrics),
         "scores": _scores(records),
-        "curves": _curves(records),
+        "curves": curves.section(records),
         "calibration": calibration(records),
         "areas": by_area(records),
         "confusion": _confusion(metrics),
@@ -97,6 +105,11 @@ def _agreement(records: RunRecords) -> Markup | None:
     return agreement(pairs, ("true", "predicted"), alt)
 
 
+def _limit(pixel: dict[str, Any]) -> Markup | None:
+    limit = pixel.get("aupro_limit")
+    return None if limit is None else hooked("pixel.aupro_limit", limit, share(limit))
+
+
 def _why_no_pixel(metrics: dict[str, Any]) -> str:
     if metrics["protocol"]["task"] == "segmentation":
         return "No pixel metrics: the test images have no usable masks."
@@ -110,7 +123,7 @@ def _classes(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": name,
-                "images": hooked(f"{path}.images", facts["images"], f"{facts['images']:,}"),
+                "images": whole(f"{path}.images", facts["images"]),
                 "cells": [metric(f"{path}.image.{key}", facts["image"].get(key)) for key in ("auroc", "ap", "recall")],
                 "pixel": [metric(f"{path}.pixel.{key}", pixel.get(key)) for key in ("aupro", "iou")],
             }
@@ -120,12 +133,14 @@ def _classes(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _class_figure(metrics: dict[str, Any]) -> Markup:
     rows = []
-    blocks = [("all defects", metrics["image"])]
-    blocks += [(name, facts["image"]) for name, facts in (metrics.get("classes") or {}).items()]
-    for name, block in blocks:
+    blocks = [("all defects", "image", metrics["image"])]
+    blocks += [
+        (name, f"classes.{name}.image", facts["image"]) for name, facts in (metrics.get("classes") or {}).items()
+    ]
+    for name, path, block in blocks:
         entry = block["auroc"]
         if entry["value"] is not None:
-            rows.append((name, entry["value"], entry["low"], entry["high"]))
+            rows.append(Dot(name, entry["value"], entry["low"], entry["high"], f"{path}.auroc.value"))
     if len(rows) < 3:
         return Markup("")
     return interval_dots(rows, "AUROC against all good images", "AUROC with its interval for each defect class")
@@ -135,75 +150,25 @@ def _scores(records: RunRecords) -> Markup:
     good = [one.score for one in records.predictions if one.label == 0]
     bad = [one.score for one in records.predictions if one.label == 1]
     alt = (
-        f"Scores of {len(good)} good images (upwards) and {len(bad)} defective images (downwards) with the threshold; "
-        "the confusion matrix gives the counts on each side"
+        "Scores of good images (upwards) and of defective ones (downwards) with the threshold; the confusion matrix "
+        "gives the counts on each side"
     )
     return score_bars(good, bad, records.metrics["threshold"]["value"], alt)
-
-
-def _curves(records: RunRecords) -> list[dict[str, Any]]:
-    curves, metrics = records.curves, records.metrics
-    image, cells = metrics["image"], metrics["image"]["confusion"]
-    good, bad = cells["tn"] + cells["fp"], cells["tp"] + cells["fn"]
-    roc_mark = [(cells["fp"] / good, cells["tp"] / bad)] if good and bad else []
-    alarms = cells["tp"] + cells["fp"]
-    pr_mark = [(cells["tp"] / bad, cells["tp"] / alarms)] if bad and alarms else []
-    floor = bad / (good + bad) if good + bad else 0.0
-    found = [
-        _curve(curves, "roc", ("fpr", "tpr"), (roc_mark, [(0, 0), (1, 1)]), image["auroc"]),
-        _curve(curves, "pr", ("recall", "precision"), (pr_mark, [(0, floor), (1, floor)]), image["ap"]),
-    ]
-    if pixel := metrics.get("pixel"):
-        found += [
-            _curve(curves, "pixel_roc", ("fpr", "tpr"), ([], [(0, 0), (1, 1)]), pixel["auroc"]),
-            _curve(curves, "pixel_pr", ("recall", "precision"), ([], []), pixel["ap"]),
-            _curve(curves, "pro", ("fpr", "pro"), ([], []), pixel["aupro"]),
-        ]
-    return [one for one in found if one]
-
-
-TITLES = {
-    "roc": ("ROC", "false-positive rate", "true-positive rate"),
-    "pr": ("Precision-recall", "recall", "precision"),
-    "pixel_roc": ("ROC of pixels", "false-positive rate", "true-positive rate"),
-    "pixel_pr": ("Precision-recall of pixels", "recall", "precision"),
-    "pro": ("Per-region overlap", "false-positive rate of pixels", "mean overlap of regions"),
-}
-
-
-def _curve(
-    curves: dict[str, Any], key: str, axes: tuple[str, str], marks: tuple[Any, Any], entry: dict[str, Any]
-) -> dict[str, Any] | None:
-    data = curves.get(key)
-    if not data or not data[axes[0]]:
-        return None
-    title, xlabel, ylabel = TITLES[key]
-    value = "" if entry["value"] is None else f", area {entry['value']:.3f}"
-    alt = f"{title} curve{value}: {ylabel} against {xlabel}"
-    spread = (curves.get("bands") or {}).get(key)
-    band = (spread[axes[0]], spread["low"], spread["high"]) if spread else None
-    series = Series(data[axes[0]], data[axes[1]], "s0", band=band)
-    return {
-        "title": title,
-        "figure": curve(series, (xlabel, ylabel), alt, *marks),
-        "marked": bool(marks[0]),
-        "band": bool(band),
-    }
 
 
 def _confusion(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     cells = metrics["image"]["confusion"]
     rows = []
     for truth, keys in (("good", ("tn", "fp")), (DEFECTIVE, ("fn", "tp"))):
-        total = sum(cells[key] for key in keys)
+        total, row = sum(cells[key] for key in keys), " + ".join(f"image.confusion.{key}" for key in keys)
         rows.append(
             {
                 "truth": truth,
                 "cells": [
                     {
-                        "count": hooked(f"image.confusion.{key}", cells[key], f"{cells[key]:,}"),
+                        "count": whole(f"image.confusion.{key}", cells[key]),
                         "share": cells[key] / total if total else 0.0,
-                        "text": share(cells[key] / total) if total else "",
+                        "text": part(f"image.confusion.{key}", row, cells[key] / total) if total else "",
                         "right": key in {"tn", "tp"},
                     }
                     for key in keys
@@ -218,12 +183,12 @@ def _class_confusion(block: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     rows = []
     for row, (name, counts) in enumerate(zip(block["classes"], block["matrix"], strict=True)):
-        total = sum(counts)
+        total, path = sum(counts), f"class_confusion.matrix.{row}"
         cells = [
             {
-                "count": hooked(f"class_confusion.matrix.{row}.{column}", count, f"{count:,}"),
+                "count": whole(f"{path}.{column}", count),
                 "share": count / total if total else 0.0,
-                "text": share(count / total) if total else "",
+                "text": part(f"{path}.{column}", path, count / total) if total else "",
                 "right": row == column,
             }
             for column, count in enumerate(counts)

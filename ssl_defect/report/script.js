@@ -1,11 +1,16 @@
 "use strict";
 // Comfort only; the page is whole without it: the section in view is marked, print opens what is folded, the command can be copied.
 const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const mark = (link) => { // and brings it into view where the list of sections is wider than the screen
+  link.setAttribute("aria-current", "true");
+  const list = link.closest("ul");
+  list.scrollLeft = link.offsetLeft + link.offsetWidth / 2 - list.clientWidth / 2;
+};
 const seen = new IntersectionObserver((entries) => {
   for (const entry of entries) {
     if (!entry.isIntersecting) continue;
     for (const link of links.values()) link.removeAttribute("aria-current");
-    links.get(entry.target.id)?.setAttribute("aria-current", "true");
+    mark(links.get(entry.target.id));
   }
 }, { rootMargin: "-20% 0px -75% 0px" });
 for (const id of links.keys()) seen.observe(document.getElementById(id));

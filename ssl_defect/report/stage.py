@@ -33,8 +33,14 @@ SECTIONS: tuple[tuple[str, str, Callable[[RunRecords], dict[str, Any]]], ...] = 
     ("protocol", "Protocol", protocol.section),
 )
 
-STYLES = ("style.css.j2", "operating.css", "gallery.css", "embeddings.css")  # joined in this order, as are the scripts
-SCRIPTS = ("script.js", "operating.js", "gallery.js", "embeddings.js")
+STYLES = (
+    "style.css.j2",
+    "operating.css",
+    "gallery.css",
+    "embeddings.css",
+    "explained.css",
+)  # joined in this order, as are the scripts
+SCRIPTS = ("script.js", "judging.js", "operating.js", "thumbs.js", "gallery.js", "embeddings.js", "links.js")
 
 
 def report(recipe: Recipe, run: Path, out: Path) -> None:

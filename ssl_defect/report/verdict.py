@@ -6,10 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ssl_defect.report.advice import cautions, next_steps
+from ssl_defect.report.advice import cautions
 from ssl_defect.report.figures import gauge, waffle
-from ssl_defect.report.numbers import counted, hooked, interval, rate, share, shown
+from ssl_defect.report.numbers import counted, hooked, interval, part, rate, share, shown, whole
 from ssl_defect.report.records import RunRecords
+from ssl_defect.report.steps import next_steps
 
 WITHOUT = ("none", "imagenet")  # methods that only choose where training starts
 
@@ -41,7 +42,7 @@ def headline(metrics: dict[str, Any]) -> Markup:
     """The verdict: AUROC with its interval, and what the threshold finds and costs."""
     auroc, images = metrics["image"]["auroc"], metrics["counts"]["test"]
     if auroc["value"] is None:
-        unseen = counted(images, "unseen image")
+        unseen = Markup("{} unseen {}").format(whole("counts.test", images), "image" if images == 1 else "images")
         why = auroc.get("why") or "the test images hold one class only"
         return Markup("On {} the detector cannot be judged: {}.").format(unseen, why.rstrip("."))
     first = Markup(
@@ -50,7 +51,7 @@ def headline(metrics: dict[str, Any]) -> Markup:
         hooked("counts.test", images, f"{images:,}"),
         "image" if images == 1 else "images",
         hooked("image.auroc.value", auroc["value"], shown(auroc["value"], 2)),
-        level_name(metrics),
+        hooked("interval.level", metrics["interval"]["level"], level_name(metrics)),
         interval("image.auroc", auroc, 2),
     )
     return first + _at_threshold(metrics)
@@ -66,7 +67,7 @@ def _at_threshold(metrics: dict[str, Any]) -> Markup:
     ).format(
         metrics["threshold"]["source"],
         hooked("image.recall.value", recall, share(recall)),
-        rate(100 * alarms),
+        part("image.confusion.fp", "image.confusion.fp + image.confusion.tn", alarms, 100),
         "alarm" if rate(100 * alarms) == "1.0" else "alarms",
     )
 
@@ -157,21 +158,29 @@ def parts(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Escapes per 1,000 defective parts and false alarms per 1,000 good ones, each as a hundred squares."""
     cells = metrics["image"]["confusion"]
     sides = (
-        ("defective", cells["fn"], cells["tp"], "escape", "found", "miss"),
-        ("good", cells["fp"], cells["tn"], "are false alarms", "pass", "alarm"),
+        ("defective", "fn", "tp", "escape", "found", "miss"),
+        ("good", "fp", "tn", "are false alarms", "pass", "alarm"),
     )
     found = []
     for kind, wrong, right, verb, other, style in sides:
-        if not wrong + right:
+        total = cells[wrong] + cells[right]
+        if not total:
             continue
-        part = wrong / (wrong + right)
-        text = Markup("Of 1,000 {} parts <strong>{}</strong> {}").format(kind, rate(1000 * part), verb)
-        detail = f"seen: {wrong} of {wrong + right}; the others are {other}" if other == "found" else ""
+        both = f"image.confusion.{wrong} + image.confusion.{right}"
+        missed = part(f"image.confusion.{wrong}", both, cells[wrong] / total, 1000)
+        seen = Markup("seen: {} of {}; the others {}{}").format(
+            whole(f"image.confusion.{wrong}", cells[wrong]),
+            hooked(both, total, f"{total:,}"),
+            "are " if other == "found" else "",
+            other,
+        )
         found.append(
             {
-                "text": text,
-                "detail": detail or f"seen: {wrong} of {wrong + right}; the others {other}",
-                "figure": waffle(part, style, f"{share(part)} of the {kind} test images {verb}"),
+                "text": Markup("Of 1,000 {} parts <strong>{}</strong> {}").format(kind, missed, verb),
+                "detail": seen,
+                "figure": waffle(
+                    cells[wrong] / total, style, f"As squares of a hundred: the {kind} test images that {verb}"
+                ),
             }
         )
     return found

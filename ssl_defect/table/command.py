@@ -3,45 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ssl_defect.artifacts import atomic
 from ssl_defect.console import say
+from ssl_defect.data.contents import remembering
 from ssl_defect.errors import UserError, clear_system_errors
-from ssl_defect.evaluate.bootstrap import Resampling
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, Run, baseline_of, cells_of, runs_of
 from ssl_defect.table.layout import Grid
+from ssl_defect.table.machine import Place, ThisMachine
 from ssl_defect.table.measure import Measured, measure
 from ssl_defect.table.planning import Job, jobs_of, overview, read_work
 from ssl_defect.table.protocol import notes
 from ssl_defect.table.results import Results, judge
 from ssl_defect.table.settings import TableSettings, load_table
-from ssl_defect.table.work import how_many, work_off
+from ssl_defect.table.work import work_off
 from ssl_defect.table.write import write_all
 
 DRAWS = 2000  # at least; Holm's correction of m differences needs some more than 2 m / alpha
 COMPARISON = "comparison"
+DIGESTS = ".pictures.json"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for: `jobs` 0 is as many as fit; `only` names cells; `settings` as in `--set`."""
+    """What the command line asks for: `jobs` 0 is as many as fit; `only` names cells; `settings` as in `--set`.
+
+    `ray` is the address of a Ray cluster, empty for this machine.
+    """
 
     recipe: Path
     out: Path | None = None
     jobs: int = 0
     only: Sequence[str] = ()
     settings: Sequence[str] = ()
+    ray: str = ""
 
 
 def make(asked: Request, dry: bool = False) -> list[Path]:
     """Run what is missing and write the table; the paths of what was written.
 
     Args:
-        dry: run and write nothing, print what would run.
+        dry: run nothing and make no folder, print what would run.
 
     Raises:
         UserError: a wrong recipe, no run that can be run, another table at work in the folder, or no run finished.
@@ -52,18 +59,29 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
     runs = runs_of(table, cells, asked.recipe, for_runs)
     out = asked.out or Path("reports") / table.name
     chosen = _chosen(runs, asked.only)
-    with clear_system_errors(out):
+    with clear_system_errors(out), remembering(out / DIGESTS):
+        if not dry:
+            out.mkdir(parents=True, exist_ok=True)
         jobs = jobs_of(runs, out)
         mine = [job for job in jobs if job.run in chosen]
         work = read_work(out)
-        limit = how_many(asked.jobs, work)
-        lines = overview(mine, work, limit)
-        if dry:
-            print("\n".join(lines))
-            return []
-        say("\n".join(lines[-2:]))
-        failed = work_off(mine, out, work, limit)
+        with nullcontext(ThisMachine()) if dry else _place(asked) as place:
+            limit = asked.jobs or place.places(work)
+            lines = overview(mine, work, limit)
+            if dry:
+                print("\n".join(lines))
+                return []
+            say("\n".join(lines[-2:]))
+            failed = work_off(mine, out, work, limit, place)
         return _write(table, cells, jobs, failed, asked, out)
+
+
+def _place(asked: Request) -> AbstractContextManager[Place]:
+    if not asked.ray:
+        return nullcontext(ThisMachine())
+    from ssl_defect.table.cluster import cluster
+
+    return cluster(asked.ray)
 
 
 def _check_baseline(table: TableSettings, cells: list[Cell], path: Path) -> None:
@@ -95,7 +113,7 @@ def _write(
         raise UserError(f"{out}: no run of the table is finished: {reason}")
     results = _results(table, cells, jobs, failed)
     base = table.base if isinstance(table.base, str) else "in the table"
-    written = write_all(results, notes(results, base, draws_of(table, cells)), out)
+    written = write_all(results, notes(results, base), out)
     for metric, ranked in results.ranked.items():
         path = out / f"ranks-{metric.replace(' ', '_')}.svg"
         with atomic(path) as temporary:
@@ -107,7 +125,6 @@ def _write(
 
 
 def _results(table: TableSettings, cells: list[Cell], jobs: list[Job], failed: dict[str, str]) -> Results:
-    spec = Resampling(draws=draws_of(table, cells), level=table.level, seed=0)
     measured: dict[str, Measured] = {}
     reasons: dict[str, str] = {}
     for cell in cells:
@@ -117,14 +134,8 @@ def _results(table: TableSettings, cells: list[Cell], jobs: list[Job], failed: d
         if told:
             reasons[cell.name] = told[0]
         if done:
-            measured[cell.name] = measure(cell, done, table.metrics, spec)
+            measured[cell.name] = measure(cell, done, table.metrics)
     return judge(table, cells, measured, reasons, len(table.seed_list))
-
-
-def draws_of(table: TableSettings, cells: list[Cell]) -> int:
-    """Bootstrap draws: asked for, or such that Holm's correction can call the smallest p small."""
-    differences = sum(baseline_of(cell, cells, table) is not None for cell in cells)
-    return table.draws or max(DRAWS, round(4 * differences / (1 - table.level)))
 
 
 def _compared(ready: list[Job], table: TableSettings, cells: list[Cell], out: Path) -> Path:

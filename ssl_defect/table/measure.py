@@ -13,13 +13,13 @@ import numpy.typing as npt
 from ssl_defect.artifacts import Record, read_record
 from ssl_defect.compare.measure import TOLERANCE, families, recorded
 from ssl_defect.compare.runs import Run
-from ssl_defect.compare.seeds import difference, over_seeds
+from ssl_defect.compare.seeds import parts
 from ssl_defect.config import load_recipe
-from ssl_defect.evaluate.bootstrap import Resampling, draw, summary
+from ssl_defect.evaluate.bootstrap import leave_out, with_interval
 from ssl_defect.evaluate.metrics import WHY
+from ssl_defect.evaluate.spread import p_value
 from ssl_defect.report.records import read_run
 from ssl_defect.table.expand import Cell
-from ssl_defect.table.statistics import bootstrap_p, seeds_p
 
 Array = npt.NDArray[np.float64]
 Entry = dict[str, Any]  # {"value", "low", "high"[, "p"][, "why"]}
@@ -33,7 +33,7 @@ class Measured:
 
     Attributes:
         points: metric -> (seeds,), NaN where a run left it undefined.
-        draws: metric -> (seeds, draws) over near-copy groups; none for a metric of the task.
+        without: metric -> (seeds, blocks) without each block of near-copy groups; none for a metric of the task.
         groups: (n,) near-copy group of each test image.
         tested_on: digest of split, test images, labels and groups.
         apart: metric -> why the records kept are too coarse for a difference.
@@ -44,7 +44,7 @@ class Measured:
     cell: Cell
     seeds: list[int]
     points: dict[str, Array]
-    draws: dict[str, Array]
+    without: dict[str, Array]
     groups: npt.NDArray[Any]
     tested_on: str
     apart: dict[str, str]
@@ -56,12 +56,12 @@ class Measured:
         points = self.points[metric]
         mean = float(points.mean())
         sd = float(points.std(ddof=1)) if len(points) > 1 and np.isfinite(mean) else None
-        if metric not in self.draws:
-            why = "a metric of the task: no draws are kept" if np.isfinite(mean) else "undefined"
+        if metric not in self.without:
+            why = "a metric of the task: no parts of it are kept" if np.isfinite(mean) else "undefined"
             value = mean if np.isfinite(mean) else None
             return {"value": value, "low": None, "high": None, "why": why, "sd": sd}
-        drawn = over_seeds(self.draws[metric])
-        return summary(mean, drawn, self.groups, level, WHY.get(metric.split(" ")[1], "")) | {"sd": sd}
+        told, why = parts(points, self.without[metric]), WHY.get(metric.split(" ")[1], "")
+        return with_interval(mean, told, level, why, share=True) | {"sd": sd}
 
     def cost(self, key: str) -> float | None:
         """Mean of a cost over the seeds that tell it."""
@@ -70,25 +70,25 @@ class Measured:
         return float(np.mean(told)) if told else None
 
 
-def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[str], spec: Resampling) -> Measured:
+def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[str]) -> Measured:
     """Read the finished runs of a cell, `(seed, folder)` each.
 
     Raises:
         UserError: a record is missing or damaged, or the seeds were tested on different images.
     """
     points: dict[str, list[float]] = {name: [] for name in metrics}
-    draws: dict[str, list[Array]] = {}
+    without: dict[str, list[Array]] = {}
     runs, apart, facts = [], {}, []
     for seed, folder in folders:
         run = Run(f"seed {seed}", folder, read_run(load_recipe(folder / "recipe.yaml"), folder))
         runs.append((run.tested_on, run.groups, run.cost()))
         facts.append(_facts(run))
-        kept = _draws(run, metrics, spec)
+        kept = _without(run, metrics)
         for name in metrics:
             points[name].append(_recorded(run, name))
             if name in kept:
-                value, drawn = kept[name]
-                draws.setdefault(name, []).append(drawn)
+                value, left_out = kept[name]
+                without.setdefault(name, []).append(left_out)
                 if abs(value - points[name][-1]) > TOLERANCE:
                     apart[name] = f"seed {seed}: the records kept give {value:.3f}, too coarse for a difference"
     tested_on = runs[0][0] if len({one[0] for one in runs}) == 1 else "various"
@@ -96,7 +96,7 @@ def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[s
         cell=cell,
         seeds=[seed for seed, _ in folders],
         points={name: np.array(values) for name, values in points.items()},
-        draws={name: np.stack(rows) for name, rows in draws.items() if len(rows) == len(folders)},
+        without={name: np.stack(rows) for name, rows in without.items() if len(rows) == len(folders)},
         groups=runs[0][1],
         tested_on=tested_on,
         apart=apart,
@@ -114,15 +114,15 @@ def _recorded(run: Run, metric: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _draws(run: Run, metrics: Sequence[str], spec: Resampling) -> dict[str, tuple[float, Array]]:
-    """Value and draws of each metric that the records kept give."""
+def _without(run: Run, metrics: Sequence[str]) -> dict[str, tuple[float, Array]]:
+    """Value of each metric that the records kept give, and the values without each block of groups."""
     found: dict[str, tuple[float, Array]] = {}
     for level, family in families(run).items():
         wanted = [name.split(" ", 1)[1] for name in metrics if name.startswith(f"{level} ")]
         if wanted:
             values = family(np.ones((1, len(run.labels))))
-            (drawn,) = draw([family], run.groups, spec)
-            found |= {f"{level} {name}": (float(values[name][0]), drawn[name]) for name in wanted}
+            (left_out,) = leave_out([family], run.groups)
+            found |= {f"{level} {name}": (float(values[name][0]), left_out[name]) for name in wanted}
     return found
 
 
@@ -133,6 +133,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "split": metrics["protocol"]["split"],
         "split_digest": metrics["protocol"]["split_digest"],
         "counts": metrics["counts"],
+        "opened": metrics["protocol"].get("test_opened"),
+        "evaluation": records[-1].fingerprint if records else str(run.folder),
         "machine": records[-1].machine if records else {},
         "versions": records[-1].versions if records else {},
     }
@@ -141,7 +143,7 @@ def _facts(run: Run) -> dict[str, Any]:
 def paired(a: Measured, b: Measured, metric: str, level: float) -> Entry:
     """`a - b` over the seeds that both have, with its interval over test groups and seeds and a two-sided p.
 
-    p is the larger of the bootstrap's and of a t-test whose degrees of freedom follow the number of seeds.
+    p falls below 1 - level just where the interval leaves zero out.
 
     Value and ends are None beside a `why` where the two were not tested on the same images, or share no seed.
     """
@@ -149,21 +151,18 @@ def paired(a: Measured, b: Measured, metric: str, level: float) -> Entry:
     why = a.apart.get(metric) or b.apart.get(metric)
     if a.tested_on != b.tested_on or a.tested_on == "various":
         why = "not tested on the same images"
-    elif metric not in a.draws or metric not in b.draws:
-        why = "no draws are kept of it"
+    elif metric not in a.without or metric not in b.without:
+        why = "no parts of it are kept"
     elif not seeds:
         why = "no seed in common"
     if why:
         return {"value": None, "low": None, "high": None, "p": None, "why": why}
     mine, theirs = ([one.seeds.index(seed) for seed in seeds] for one in (a, b))
     points = a.points[metric][mine] - b.points[metric][theirs]
-    ours, others = a.draws[metric][mine], b.draws[metric][theirs]
-    drawn = difference(ours, others, (seeds, seeds))
-    found = summary(float(points.mean()), drawn, a.groups, level, WHY.get(metric.split(" ")[1], ""))
-    if found.get("low") is None:
-        return found | {"p": None}
-    by_draws, by_seeds = bootstrap_p(drawn), seeds_p(points, (ours - others).mean(axis=0))
-    return found | {"p": max(p for p in (by_draws, by_seeds, 0.0) if p is not None)}
+    told = parts(points, a.without[metric][mine] - b.without[metric][theirs])
+    value = float(points.mean())
+    found = with_interval(value, told, level, WHY.get(metric.split(" ")[1], ""))
+    return found | {"p": p_value(value, told) if found["low"] is not None else None}
 
 
 def better(metric: str) -> float:

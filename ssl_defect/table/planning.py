@@ -12,7 +12,7 @@ from ssl_defect import artifacts
 from ssl_defect.artifacts import Record, read_record
 from ssl_defect.console import minutes
 from ssl_defect.errors import UserError
-from ssl_defect.fingerprints import Plan, plan
+from ssl_defect.fingerprints import Inputs, Plan, plan
 from ssl_defect.table.expand import Run
 
 LAST = "evaluate"  # the last stage of a table's runs: the table takes the place of their pages
@@ -65,15 +65,16 @@ def jobs_of(runs: Sequence[Run], out: Path) -> list[Job]:
     Raises:
         UserError: no run's pictures can be read.
     """
-    jobs = [_job(run, out / run.name) for run in runs]
+    inputs = Inputs()
+    jobs = [_job(run, out / run.name, inputs) for run in runs]
     if jobs and not any(job.stages for job in jobs):
         raise UserError(jobs[0].reason)
     return jobs
 
 
-def _job(run: Run, folder: Path) -> Job:
+def _job(run: Run, folder: Path, inputs: Inputs) -> Job:
     try:
-        return Job(run, folder, tuple(plan(run.recipe, LAST).values()))
+        return Job(run, folder, tuple(plan(run.recipe, LAST, inputs).values()))
     except UserError as error:
         return Job(run, folder, (), str(error))
 

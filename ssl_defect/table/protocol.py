@@ -17,11 +17,11 @@ def digest_of(table: TableSettings) -> str:
     return digest(table.model_dump(mode="json"))
 
 
-def notes(results: Results, base: str, draws: int) -> list[str]:
+def notes(results: Results, base: str) -> list[str]:
     """Sentences, one a line: legend, protocol, failures, sources."""
     table = results.table
     return [
-        *_legend(results, draws),
+        *_legend(results),
         f"Recipe `{table.name}`, digest {digest_of(table)}, base {base}; seeds "
         f"{', '.join(map(str, table.seed_list))}; {_pretraining(table)}.",
         *_measured_on(results),
@@ -30,26 +30,22 @@ def notes(results: Results, base: str, draws: int) -> list[str]:
     ]
 
 
-def _legend(results: Results, draws: int) -> list[str]:
+def _legend(results: Results) -> list[str]:
     table = results.table
     level = f"{100 * table.level:g}%"
     texts = [
-        f"Mean ± standard deviation over n seeds ({level} percentile interval from {draws} draws of near-copy groups "
-        "of the test images and of the seeds)."
+        f"Mean ± standard deviation over n seeds ({level} interval over near-copy groups of the test images and "
+        "over the seeds)."
     ]
     if table.baseline:
         over = {name: sum(1 for one in results.of(name) if one.change) for name in table.metrics}
         texts.append(
-            "Differences are paired: the same groups and seeds are drawn for both sides; p is two-sided, the larger "
-            "of the bootstrap's and of a t-test that knows the number of seeds, "
+            "Differences are paired, by groups and by seeds; p is two-sided, by t for groups and seeds each, "
             f"and corrected by Holm over all {' or '.join(map(str, sorted(set(over.values()))))} differences of "
             "a metric. "
             f"▲ better, ▼ worse than the baseline: corrected p below {1 - table.level:.2g} and an interval that leaves "
             "zero out."
         )
-        least = 2 / (draws + 1) * max(over.values(), default=0)
-        if least >= 1 - table.level:
-            texts.append("Too few draws for so many differences: none can be marked; raise `draws`.")
     texts.append("Bold is the best of its group, where it differs so from each other one (Holm over these).")
     if any(len(one.seeds) < 3 for one in results.measured.values()):
         texts.append("Fewer than three seeds tell little of the chance of training.")
@@ -76,10 +72,22 @@ def _measured_on(results: Results) -> list[str]:
     here = machine()
     return [
         f"Splits: {'; '.join(splits) or 'none measured'}.",
+        *_opened(facts),
         f"Machine: {'; '.join(machines) or here['processor']}. Versions: "
         f"{'; '.join(used) or ', '.join(f'{name} {v}' for name, v in versions().items())}.",
         "Minutes of pretraining and fine-tuning are of runs side by side; a shared pretraining is paid once.",
     ]
+
+
+def _opened(facts: list[dict[str, Any]]) -> list[str]:
+    """How often the runs opened their test labels; a run of an earlier version does not tell."""
+    counts = {fact["evaluation"]: int(fact["opened"]) for fact in facts if fact.get("opened")}
+    if not counts:
+        return []
+    again = sum(count > 1 for count in counts.values())
+    more = f"; {again} of them more than once, at most {max(counts.values())} times" if again else ", once each"
+    runs = f"{len(counts)} run{'s' if len(counts) > 1 else ''}"
+    return [f"Test labels are opened by `evaluate` alone: {sum(counts.values())} times by {runs}{more}."]
 
 
 def _different(texts: Any) -> list[str]:

@@ -73,9 +73,6 @@ class TableSettings(Settings):
     )
     unit: Literal["share", "percent"] = Field("share", description="How metrics are shown.")
     level: float = Field(0.95, gt=0.5, lt=1, description="Of intervals; 1 less it is the level of the tests.")
-    draws: int | None = Field(
-        None, ge=100, description="Bootstrap draws; as many as Holm's correction needs where left out."
-    )
     html: bool = Field(True, description="Write the HTML comparison of all runs too.")
     published: list[Published] = Field(default_factory=list, description="Figures of papers, shown beside ours.")
 

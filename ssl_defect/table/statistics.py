@@ -1,4 +1,4 @@
-"""Tests for tables: bootstrap and sign-flip p-values, Holm's correction, Friedman's test with Nemenyi's distance."""
+"""Tests for tables: sign-flip p-values, Holm's correction, Friedman's test with Nemenyi's distance."""
 
 from __future__ import annotations
 
@@ -11,45 +11,6 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 EXACT = 16
 """So many pairs at most have every one of their sign flips looked at: 65,536 of them."""
-
-
-def bootstrap_p(draws: Array) -> float | None:
-    """Two-sided p of a difference from its bootstrap draws (D,): twice the smaller share on one side of zero.
-
-    A difference of zero counts on both sides, and one draw is added to each share, so that p is never 0 and at least
-    2 / (D + 1) (Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 4.2). NaN draws are left
-    out; None where none is left. It falls below 1 - level about where the percentile interval of that level leaves
-    zero out.
-    """
-    kept = np.asarray(draws, np.float64)
-    kept = kept[np.isfinite(kept)]
-    if not len(kept):
-        return None
-    fewer = min(int((kept <= 0).sum()), int((kept >= 0).sum()))
-    return float(min(1.0, 2 * (fewer + 1) / (len(kept) + 1)))
-
-
-def seeds_p(points: Array, draws: Array) -> float | None:
-    """Two-sided p of a mean difference by t, where few seeds would make the bootstrap's p too small.
-
-    The variance is that of the draws of test groups and, added to it, that of the mean over seeds; the degrees of
-    freedom are Satterthwaite's (Biometrics Bulletin 2 (1946) 110), from seeds - 1 where the seeds differ most to
-    many where the test groups do. None for one seed, or where nothing varies.
-
-    Args:
-        points: (n,) the difference of each seed on the test images as they are.
-        draws: (D,) the mean over the seeds for each draw of test groups; NaN is left out.
-    """
-    from scipy.stats import t
-
-    kept = draws[np.isfinite(draws)]
-    if len(points) < 2 or len(kept) < 2:
-        return None
-    groups, seeds = float(kept.var(ddof=1)), float(points.var(ddof=1)) / len(points)
-    if not groups + seeds > 0:
-        return None
-    freedom = (groups + seeds) ** 2 * (len(points) - 1) / seeds**2 if seeds else np.inf
-    return float(2 * t.sf(abs(points.mean()) / np.sqrt(groups + seeds), freedom))
 
 
 def sign_flip_p(differences: Sequence[float] | Array, draws: int = 9999, seed: int = 0) -> float:

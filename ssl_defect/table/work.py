@@ -6,8 +6,6 @@ with; a process that outlived its table is waited for. A failed run is said, wit
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,39 +19,10 @@ from ssl_defect.artifacts import atomic
 from ssl_defect.config import dump_yaml
 from ssl_defect.console import minutes, say
 from ssl_defect.errors import UserError
+from ssl_defect.table.machine import LOG, Place, Process, ThisMachine
 from ssl_defect.table.planning import LAST, Job, Work, estimate, stands, to_do
 
-LOG = "log.txt"
 PAUSE = 0.25  # seconds between two looks at the processes
-ROOM_MB = 1500.0  # memory of a process of which nothing is known yet
-Process = subprocess.Popen[bytes]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def free_mb() -> float:
-    """Memory that can be had now, in MiB; infinite where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("inf")
-    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable")), None)
-    return float(found) / 1024 if found else float("inf")
-
-
-def how_many(wanted: int, work: Work) -> int:
-    """Runs side by side: `wanted`, or for 0 as many as cores and memory allow, and one on a graphics card."""
-    if wanted:
-        return wanted
-    import torch
-
-    if torch.cuda.is_available():
-        return 1
-    room = free_mb() / max(ROOM_MB, work.peak_mb)
-    return max(1, min(cores(), int(min(room, 1e6))))
 
 
 @dataclass(eq=False)
@@ -63,6 +32,7 @@ class Crew:
     work: Work
     limit: int
     waiting: list[Job]
+    place: Place = field(default_factory=ThisMachine)
     active: dict[str, tuple[Job, Process | None]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)  # fingerprint of a stage that failed -> the run it failed in
@@ -71,7 +41,7 @@ class Crew:
     ended: int = 0
 
 
-def work_off(jobs: Sequence[Job], out: Path, work: Work, limit: int) -> dict[str, str]:
+def work_off(jobs: Sequence[Job], out: Path, work: Work, limit: int, place: Place | None = None) -> dict[str, str]:
     """Bring the runs up to date, `limit` at a time; the reasons of those that failed, by name.
 
     Raises:
@@ -82,7 +52,8 @@ def work_off(jobs: Sequence[Job], out: Path, work: Work, limit: int) -> dict[str
     if left:
         with _alone(out):
             orphans = [job for job in left if _busy(job.folder)]  # at work for a table that was killed
-            crew = Crew(work, limit, [job for job in left if job not in orphans], failed=failed, total=len(left))
+            others = [job for job in left if job not in orphans]
+            crew = Crew(work, limit, others, place or ThisMachine(), failed=failed, total=len(left))
             crew.active |= {job.name: (job, None) for job in orphans}
             try:
                 while crew.waiting or crew.active:
@@ -113,10 +84,10 @@ def _step(crew: Crew) -> None:
         if process is None and not _busy(job.folder):  # of an earlier table: it ended, so look what it left
             del crew.active[name]
             crew.waiting.insert(0, job)
-        elif process is not None and process.poll() is not None:
+        elif process is not None and (code := process.poll()) is not None:
             del crew.active[name]
             crew.work.look([job])
-            _ended(crew, job, process.returncode)
+            _ended(crew, job, code)
     for job in list(crew.waiting):
         if job.finished:
             crew.waiting.remove(job)
@@ -127,7 +98,7 @@ def _step(crew: Crew) -> None:
             _said(crew, job, f"failed, {crew.failed[job.name]}")
         elif _may_start(crew, job):
             crew.waiting.remove(job)
-            crew.active[job.name] = (job, None if _busy(job.folder) else _start(job, crew.limit))
+            crew.active[job.name] = (job, None if _busy(job.folder) else _start(crew, job))
 
 
 def _may_start(crew: Crew, job: Job) -> bool:
@@ -135,7 +106,7 @@ def _may_start(crew: Crew, job: Job) -> bool:
     if len(crew.active) >= crew.limit:
         return False
     claimed = {key for other, _ in crew.active.values() for key in other.fingerprints} - crew.work.done
-    room = not crew.active or free_mb() > max(ROOM_MB, crew.work.peak_mb)
+    room = not crew.active or crew.place.room(crew.work)
     return room and not claimed & job.fingerprints
 
 
@@ -150,20 +121,17 @@ def _busy(folder: Path) -> bool:
         return True
 
 
-def _start(job: Job, side_by_side: int) -> Process:
-    threads = max(1, cores() // side_by_side)
+def _start(crew: Crew, job: Job) -> Process:
     recipe = job.run.recipe
     if not recipe.compute.threads:
-        recipe = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"threads": threads})})
+        compute = recipe.compute.model_copy(update={"threads": crew.place.threads(crew.limit)})
+        recipe = recipe.model_copy(update={"compute": compute})
     job.folder.mkdir(parents=True, exist_ok=True)
     with atomic(job.folder / "recipe.yaml") as temporary:
         temporary.write_text(dump_yaml(recipe), encoding="utf-8")
     count = str(recipe.compute.threads)
-    environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    with (job.folder / LOG).open("ab") as log:
-        return subprocess.Popen(
-            command_of(job.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-        )
+    threads = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    return crew.place.start(command_of(job.folder), job.folder, threads, recipe.compute)
 
 
 def command_of(folder: Path) -> list[str]:

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssl_defect.nets.anomaly.search import Cells, cells_for, divide, nearest, nearest_in_cells, neighbours
+from ssl_defect.nets.anomaly.search import (
+    Cells,
+    _within,
+    _within_few,
+    cells_for,
+    divide,
+    nearest,
+    nearest_in_cells,
+    neighbours,
+)
 
 
 def points(count: int, seed: int, width: int = 24) -> Tensor:
@@ -118,11 +127,10 @@ def test_low_precision_outside_does_not_reach_the_search() -> None:
         assert torch.allclose(nearest_in_cells(queries, store, 8)[0], expected, atol=1e-5)
 
 
-def test_the_number_of_threads_is_as_before() -> None:
-    store, before = memory(points(200, 12), 50), torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        nearest_in_cells(points(20, 13), store, 4)
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+def test_few_and_many_queries_find_the_same() -> None:
+    store, queries = memory(points(500, 12), 20), points(60, 13)
+    pairs = torch.randint(0, 20, (60,), generator=torch.Generator().manual_seed(0)).sort().values
+    few, many = _within_few(queries, pairs, store), _within(queries, pairs, store)
+    torch.testing.assert_close(few[0], many[0], rtol=1e-4, atol=1e-3)
+    assert torch.equal(few[1], many[1])
+    assert few[0].isfinite().any()

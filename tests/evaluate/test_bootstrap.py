@@ -1,4 +1,4 @@
-"""Intervals: they hold the value, follow the seed, take groups as units, and cover as often as they say."""
+"""Draws and intervals: they take groups as units, hold the value, and cover as often as they say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ssl_defect.evaluate.bootstrap import Resampling, draw, intervals, paired_difference, weights_in_chunks
+from ssl_defect.evaluate.bootstrap import (
+    BLOCKS,
+    Resampling,
+    draw,
+    intervals,
+    leave_out,
+    paired_difference,
+    told_by,
+    weights_in_chunks,
+    weights_without,
+)
 from ssl_defect.evaluate.metrics import image_family, subset
 
 SPEC = Resampling(400, 0.95, 0)
@@ -26,11 +36,51 @@ def test_every_interval_holds_its_value():
 
 
 def test_the_draws_follow_the_seed_alone():
-    labels, scores = _scores(1)
-    family = image_family(labels, scores, 0.5)
-    first, again = (intervals(family, np.arange(200), SPEC) for _ in range(2))
-    assert first == again
-    assert first != intervals(family, np.arange(200), Resampling(400, 0.95, 1))
+    first, again = (next(weights_in_chunks(np.arange(50), SPEC)) for _ in range(2))
+    assert (first == again).all()
+    assert (first != next(weights_in_chunks(np.arange(50), Resampling(400, 0.95, 1)))).any()
+
+
+def test_each_block_is_left_out_once_and_whole():
+    few = np.concatenate(list(weights_without(np.array([7, 7, 3, 3, 3, 9]))))
+    assert few.tolist() == [[1, 1, 0, 0, 0, 1], [0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]]
+    groups = np.repeat(np.arange(3 * BLOCKS), 2)
+    many = np.concatenate(list(weights_without(groups)))
+    assert many.shape == (BLOCKS, len(groups))
+    assert ((many == 0).sum(axis=0) == 1).all()
+    assert ((many == 0).sum(axis=1) == 6).all()
+    assert (many[:, ::2] == many[:, 1::2]).all()
+
+
+def test_a_value_left_out_is_the_metric_of_the_others():
+    labels, scores = _scores(8, 40)
+    groups = np.arange(40) // 2
+    (found,) = leave_out([image_family(labels, scores, 0.5)], groups)
+    wanted = [roc_auc_score(labels[groups != g], scores[groups != g]) for g in range(20)]
+    assert found["auroc"] == pytest.approx(wanted)
+
+
+def test_the_interval_of_a_share_is_that_of_its_variance_on_the_logit_scale():
+    """Accuracy is a mean of n zeros and ones: its jackknife variance is p (1 - p) / (n - 1)."""
+    from scipy.special import expit, logit
+    from scipy.stats import t
+
+    labels, scores = _scores(9, 120)
+    found = intervals(image_family(labels, scores, 0.5), np.arange(120), SPEC)["accuracy"]
+    right = (scores >= 0.5) == labels
+    p, squares = right.mean(), (right - right.mean()) ** 2
+    freedom = 2 * squares.sum() ** 2 / (squares**2).sum()
+    reach = t.ppf(0.975, min(freedom, 119)) * np.sqrt(p * (1 - p) / 119) / (p * (1 - p))
+    assert (found["low"], found["high"]) == pytest.approx(expit(logit(p) + np.array([-reach, reach])))
+
+
+def test_the_jackknife_is_near_the_bootstrap_where_there_is_much_of_all():
+    labels, scores = _scores(10, 900)
+    family, groups = image_family(labels, scores, 0.5), np.arange(900)
+    (without,), (drawn,) = leave_out([family], groups), draw([family], groups, Resampling(2000))
+    for name in ("auroc", "ap", "f1", "recall"):
+        error = np.sqrt((BLOCKS - 1) * without[name].var())
+        assert error == pytest.approx(drawn[name].std(), rel=0.15), name
 
 
 def test_a_group_is_drawn_whole_and_every_draw_has_as_many_groups():
@@ -70,15 +120,35 @@ def test_a_single_group_has_a_value_and_no_interval():
     assert "single group" in found["why"]
 
 
-def test_a_class_in_one_group_has_no_interval_and_in_few_groups_counts_its_dropped_draws():
-    scores = np.linspace(0, 1, 50)
-    one = intervals(image_family(np.arange(50) == 49, scores, 0.5), np.arange(50), SPEC)["auroc"]
-    assert one["value"] == 1
-    assert one["low"] is None
-    assert "draws leave it undefined" in one["why"]
-    three = intervals(image_family(np.arange(50) >= 47, scores, 0.5), np.arange(50), SPEC)["auroc"]
-    assert three["low"] == three["high"] == 1
-    assert 0 < three["dropped"] < 60  # (1 - 3/50)^50 = 4.5% of 400 draws expected
+def test_a_class_in_one_group_has_no_interval():
+    labels = np.arange(50) == 49
+    found = intervals(image_family(labels, np.r_[np.linspace(0, 1, 49), 0.5], 0.5), np.arange(50), SPEC)
+    assert found["auroc"]["value"] is not None
+    assert found["auroc"]["low"] is None
+    assert "without one of the groups" in found["auroc"]["why"]
+    assert found["accuracy"]["low"] is not None
+
+
+def test_all_right_has_the_interval_of_as_many_groups_all_right():
+    labels, groups = np.repeat([1, 0], [12, 28]), np.arange(40) // 2
+    found = intervals(image_family(labels, labels + np.linspace(0, 0.1, 40), 0.5), groups, SPEC)
+    told = {"auroc": 6, "ap": 6, "recall": 6, "precision": 6, "f1": 6, "accuracy": 20}  # groups
+    for name, count in told.items():
+        assert found[name]["high"] == found[name]["value"] == 1, name
+        assert found[name]["low"] == pytest.approx(0.025 ** (1 / count)), name  # Clopper & Pearson's end
+    wrong = intervals(image_family(labels, -labels, 0.5), groups, SPEC)["recall"]
+    assert (wrong["value"], wrong["low"]) == (0, 0)
+    assert wrong["high"] == pytest.approx(1 - 0.025 ** (1 / 6))
+
+
+def test_how_many_groups_tell_of_a_metric():
+    labels = np.array([1, 0, 1, 0, 0, 0, 0])
+    family = image_family(labels, np.arange(7), 3)
+    assert told_by(family, "auroc", np.arange(7)) == 2
+    assert told_by(family, "auroc", np.array([0, 0, 1, 2, 3, 4, 5])) == 1  # one group that holds both
+    assert told_by(family, "precision", np.arange(7)) == 4  # those called defective
+    three = lambda weights: {"all": np.where((weights[:, :3] > 0).all(axis=1), 1.0, np.nan)}  # noqa: E731
+    assert told_by(three, "all", np.arange(5)) == 0
 
 
 @pytest.mark.parametrize("label", [0, 1])

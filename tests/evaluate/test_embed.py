@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from ssl_defect.evaluate.embed import embed, spread_rows
+from ssl_defect.evaluate.embed import embed, spread_over, spread_rows
 
 
 def _two_clouds(count=40, width=12):
@@ -64,3 +64,10 @@ def test_spread_rows_are_distinct_and_even():
     assert rows[-1] == 999
     assert np.diff(rows).max() - np.diff(rows).min() <= 1
     assert len(spread_rows(0)) == 0
+
+
+def test_validation_gets_the_room_that_test_leaves():
+    assert spread_over(3, 2).tolist() == [2, 3, 4, 0, 1]
+    assert spread_over(4, 10, 6).tolist() == [10, 11, 12, 13, 0, 9]
+    assert spread_over(9, 5, 6).tolist() == (5 + spread_rows(9, 6)).tolist()
+    assert spread_over(3, 0).tolist() == [0, 1, 2]

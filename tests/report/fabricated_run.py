@@ -1,4 +1,4 @@
-"""A whole run folder made up with numpy alone, in the formats that the stages promise."""
+"""A whole run folder made up without a detector, in the formats that the stages promise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import numpy as np
 from ssl_defect.artifacts import Record, write_json, write_record
 from ssl_defect.config import Recipe
 from ssl_defect.data.records import Sample, write_samples
+from ssl_defect.evaluate.bootstrap import Resampling
+from ssl_defect.evaluate.calibration import calibration
+from ssl_defect.evaluate.sizes import recall_by_area
 
 NASTY_CLASS = "<script>alert(1)</script>"
 NASTY_IMAGE = '"><img src=x onerror=alert(1)>.png'
@@ -32,6 +35,7 @@ class Fake:
     source: str = "folder"
     embeddings: bool = True
     gradcam: int = 4
+    relevance: bool = False
     masks: bool = True
     views: bool = True
     snapshots: bool = True
@@ -43,6 +47,7 @@ class Fake:
     split: str = "group"
     one_class: bool = False
     seed: int = 0
+    older: bool = False  # evaluated before calibration, sizes, bands and curves of classes were recorded
     sections: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -254,7 +259,8 @@ def _evaluate(folder: Path, fake: Fake, samples: list[Sample], masks: np.ndarray
         np.save(folder / "maps.npy", np.clip(np.roll(masks[test], 2, 1) * 190 + noise, 0, 255).astype(np.uint8))
     if fake.gradcam:
         cam = rng.integers(0, 256, (fake.gradcam, fake.size, fake.size), dtype=np.uint8)
-        np.savez(folder / "gradcam.npz", rows=np.array(test[: fake.gradcam]), cam=cam)
+        beside = {"relevance": cam[:, ::-1]} if fake.relevance else {}
+        np.savez(folder / "gradcam.npz", rows=np.array(test[: fake.gradcam]), cam=cam, **beside)
     if fake.embeddings:
         header = "row,split,label,defect,pca_x,pca_y,tsne_x,tsne_y,umap_x,umap_y"
         points = [[r, "test", samples[r].label, samples[r].defect, *rng.normal(samples[r].label, 1, 6)] for r in test]
@@ -320,10 +326,19 @@ def _metrics(fake: Fake, samples: list[Sample], scores: np.ndarray, test: list[i
         "image": image,
         "pixel": pixel,
         "classes": classes,
+        **({} if fake.older else _told(truth, scores[test], samples, test)),
         "class_confusion": {"classes": names, "matrix": matrix} if fake.task == "classification" else None,
         "seconds": 3.0,
         "ms_per_image": 4.2,
     }
+
+
+def _told(truth: np.ndarray, scores: np.ndarray, samples: list[Sample], test: list[int]) -> dict[str, Any]:
+    """Calibration and recall by area, as evaluate measures them."""
+    groups, areas = (np.array([getattr(samples[row], name) for row in test]) for name in ("group", "area"))
+    drawn = truth & (areas > 0)
+    sizes = recall_by_area(areas[drawn], scores[drawn] >= 0.5, groups[drawn], 0.95)
+    return {"calibration": calibration(truth, scores, groups, Resampling(100)), "sizes": sizes}
 
 
 def _curves(fake: Fake) -> dict[str, Any]:
@@ -334,13 +349,27 @@ def _curves(fake: Fake) -> dict[str, Any]:
     pro = {"fpr": (0.3 * t).tolist(), "pro": (t**0.4).tolist()}
     empty: dict[str, Any] = {"fpr": [], "tpr": [], "threshold": []}
     none = {"recall": [], "precision": [], "threshold": []}
+    bands = {
+        "roc": _band(roc, "fpr", "tpr"),
+        "pr": _band(pr, "recall", "precision"),
+        **({"pixel_roc": _band(roc, "fpr", "tpr"), "pixel_pr": _band(pr, "recall", "precision")} if pixel else {}),
+        **({"pro": _band(pro, "fpr", "pro")} if pixel else {}),
+    }
+    of_class = {"roc": roc, "pr": pr, **({"pro": pro} if pixel else {}), "bands": bands}
+    more = {"bands": bands, "classes": dict.fromkeys(fake.defects, of_class)}
     return {
+        **({} if fake.older or fake.one_class else more),
         "roc": empty if fake.one_class else roc,
         "pr": none if fake.one_class else pr,
         "pixel_roc": roc if pixel else None,
         "pixel_pr": pr if pixel else None,
         "pro": pro if pixel else None,
     }
+
+
+def _band(curve: dict[str, Any], across: str, up: str) -> dict[str, Any]:
+    ys = np.array(curve[up])
+    return {across: curve[across], "low": np.maximum(ys - 0.06, 0).tolist(), "high": np.minimum(ys + 0.06, 1).tolist()}
 
 
 def _records(run: Path) -> None:

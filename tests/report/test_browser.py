@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +103,75 @@ def test_all_text_has_enough_contrast(visit: Callable[..., Any], dark: bool) -> 
     assert visit(dark=dark).execute_script(CONTRAST) == []
 
 
-@pytest.mark.parametrize("width", [360, 768, 3840])
+@pytest.mark.parametrize("width", [360, 768, 1440, 3840])
 def test_nothing_overflows(visit: Callable[..., Any], width: int) -> None:
     page = visit(width=width)
     assert page.execute_script(OVERFLOW) == []
-    assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert (
+        page.execute_script("return innerWidth") == width
+    )  # a phone zooms out, and is wider, where a page is too wide
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
     assert page.execute_script("return parseFloat(getComputedStyle(document.body).fontSize)") >= 16
+    used = page.execute_script("return document.querySelector('main').getBoundingClientRect().width") / width
+    assert used > 0.6
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_wide_tables_scroll_in_a_box_of_their_own(visit: Callable[..., Any], width: int) -> None:
+    page = visit(width=width)
+    boxed = """
+    return [...document.querySelectorAll("table")].filter((table) => table.getClientRects().length
+      && table.scrollWidth > table.parentElement.clientWidth + 1 && !table.closest(".scroll"))
+      .map((table) => table.outerHTML.slice(0, 80));
+    """
+    assert page.execute_script(boxed) == []
+    if width == 360:
+        moved = """
+        const box = document.querySelector(".scroll:has([data-test-table=classes])");
+        box.scrollLeft = 40;
+        return [box.scrollWidth > box.clientWidth, box.scrollLeft, getComputedStyle(box).overflowX, box.tabIndex];
+        """
+        assert page.execute_script(moved) == [True, 40, "auto", 0]
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_the_sections_stand_in_one_line_and_the_present_one_is_in_view(visit: Callable[..., Any], width: int) -> None:
+    page = visit(width=width)
+    page.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
+    link = """
+    const { top, bottom, left, right } = document.querySelector(arguments[0]).getBoundingClientRect();
+    return { top, bottom, left, right };
+    """
+    first = page.execute_script(link, "nav a")
+    for anchor, _, _ in SECTIONS:
+        page.execute_script("document.getElementById(arguments[0]).scrollIntoView()", anchor)
+        page.execute_async_script(
+            "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(arguments[0], 50)))"
+        )
+        present = page.execute_script("return document.querySelector('nav a[aria-current]')?.hash")
+        if anchor != "protocol":  # the last may be too short to come up
+            assert present == f"#{anchor}"
+        box = page.execute_script(link, f'nav a[href="{present}"]')
+        assert box["left"] >= 0
+        assert box["right"] <= width
+        assert box["bottom"] - box["top"] == pytest.approx(first["bottom"] - first["top"])
+
+
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (1440, False), (1440, True)])
+def test_axe_finds_no_serious_fault_on_the_page(visit: Callable[..., Any], width: int, dark: bool) -> None:
+    spec = find_spec("axe_core_python")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("axe-core-python is not installed")
+    page = visit(width=width, dark=dark)
+    page.execute_script((Path(next(iter(spec.submodule_search_locations))) / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.execute_async_script("axe.run(document).then(arguments[arguments.length - 1])")
+    assert len(found["passes"]) > 20
+    serious = [
+        (one["id"], [node["target"] for node in one["nodes"]][:3])
+        for one in found["violations"]
+        if one["impact"] in {"serious", "critical"}
+    ]
+    assert serious == []
 
 
 def test_it_is_whole_without_script(visit: Callable[..., Any]) -> None:
@@ -125,14 +189,47 @@ def test_it_is_whole_without_script(visit: Callable[..., Any]) -> None:
 
 def test_it_prints_in_black_on_white_with_the_recipe(visit: Callable[..., Any]) -> None:
     page = visit(media="print", dark=True)
+    opened = page.execute_script("return document.querySelectorAll('details[open]').length")
     assert page.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.execute_script("return getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert not page.find_element("css selector", "nav").is_displayed()
     page.execute_script("dispatchEvent(new Event('beforeprint'))")
     assert "image_size: 32" in text_of(page, ".recipe")
     page.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert page.execute_script("return document.querySelectorAll('details[open]').length") == 0
+    assert page.execute_script("return document.querySelectorAll('details[open]').length") == opened
     assert len(page.print_page()) > 20_000
+
+
+def test_on_paper_nothing_is_cut_and_nothing_waits_for_a_hand(visit: Callable[..., Any]) -> None:
+    page = visit(width=720, media="print", dark=True)  # about what A4 leaves between its margins
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    wide = """
+    return [...document.querySelectorAll("body *")].filter((node) => {
+      const box = node.getBoundingClientRect();
+      return box.width && box.right > innerWidth + 1;
+    }).map((node) => node.outerHTML.slice(0, 120));
+    """
+    assert page.execute_script(wide) == []
+    hands = """
+    return [...document.querySelectorAll("input, select, dialog, button, [role=application]")]
+      .filter((node) => node.getClientRects().length && !node.closest("[data-op-threshold], .cloud"))
+      .map((node) => node.outerHTML);
+    """
+    assert page.execute_script(hands) == []
+    dark = """
+    return [...document.querySelectorAll("body, body *")].filter((node) => {
+      const [r, g, b, a] = [...getComputedStyle(node).backgroundColor.matchAll(/[\\d.]+/g)].map(Number);
+      const box = node.getBoundingClientRect(); // signs and bars keep their colours
+      return a !== 0 && r + g + b < 380 && box.width * box.height > 20000;
+    }).map((node) => node.outerHTML.slice(0, 120));
+    """
+    assert page.execute_script(dark) == []
+    kept = """
+    return [...document.querySelectorAll("figure, .card, .shot")]
+      .every((one) => getComputedStyle(one).breakInside === "avoid");
+    """
+    assert page.execute_script(kept)
+    page.execute_script("dispatchEvent(new Event('afterprint'))")
 
 
 def test_the_keyboard_reaches_the_sections(visit: Callable[..., Any]) -> None:

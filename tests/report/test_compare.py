@@ -22,13 +22,14 @@ from ssl_defect.compare.agreement import agreement, contested, mcnemar
 from ssl_defect.compare.measure import families, main_metric, measure, outside, paired, recorded, spec_of
 from ssl_defect.compare.page import compare, render
 from ssl_defect.compare.runs import arms_of, baseline_of, read_runs, same_images
-from ssl_defect.compare.seeds import difference, interval, over_seeds
+from ssl_defect.compare.seeds import interval, parts, parts_of_difference
 from ssl_defect.compare.table import differing, signed
 from ssl_defect.compare.verdict import headline
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.bootstrap import Resampling, paired_difference, point
 from ssl_defect.evaluate.metrics import image_family
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
+from ssl_defect.evaluate.spread import ends
 
 FAKE = Fake(count=120, gradcam=0, embeddings=False, views=False, snapshots=False)
 
@@ -144,25 +145,30 @@ def test_runs_that_differ_by_seed_are_put_together(tmp_path: Path) -> None:
     entry = a.entries["pixel ap"]
     assert entry["value"] == pytest.approx(np.mean(values))
     assert entry["spread"] == (min(values), max(values))
-    assert (entry["low"], entry["high"]) == pytest.approx(interval(a.draws["pixel ap"]))
+    told = parts(np.array(values), a.without["pixel ap"])
+    assert (entry["low"], entry["high"]) == pytest.approx(ends(float(np.mean(values)), told, 0.95, share=True))
     gap = paired(a, b, "pixel ap")
-    assert (gap["low"], gap["high"]) == pytest.approx(interval(a.draws["pixel ap"] - b.draws["pixel ap"]))
+    assert (gap["low"], gap["high"]) == pytest.approx(
+        interval(a.points["pixel ap"] - b.points["pixel ap"], a.without["pixel ap"] - b.without["pixel ap"])
+    )
     text = Page(render(runs)).text
     assert "over groups of near-copies and seeds" in text
     assert "Every seed by Pixel AP" in text
     assert "a single seed" not in text
 
 
-def test_draws_over_seeds() -> None:
-    draws = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
-    assert over_seeds(draws).tolist() == [1.0, 2.0, 3.0]
-    assert over_seeds(draws[:1] * 2).tolist() == [2.0, 4.0, 6.0]
-    many = np.repeat([[0.0], [1.0]], 40_000, axis=1)  # the mean of two picks is 0, 1/2, 1 with 1/4, 1/2, 1/4
-    counts = np.unique(over_seeds(many), return_counts=True)
-    assert counts[0].tolist() == [0.0, 0.5, 1.0]
-    assert counts[1] / 40_000 == pytest.approx([0.25, 0.5, 0.25], abs=0.01)
-    assert not difference(many, many, ([0, 1], [0, 1])).any()  # in pairs, nothing is left
-    assert difference(many, many, ([0, 1], [2, 3])).var() == pytest.approx(0.25, abs=0.01)  # 1/8 of each side
+def test_parts_of_seeds_and_groups() -> None:
+    points, without = np.array([0.5, 0.7]), np.array([[0.4, 0.5, 0.6], [0.6, 0.7, 0.8]])
+    groups, seeds = parts(points, without)
+    assert groups.variance == pytest.approx(0.02 * 2 / 3)  # of the means 0.5, 0.6, 0.7
+    assert (seeds.variance, seeds.freedom) == (pytest.approx(0.02 / 2), 1)
+    assert len(parts(points[:1], without[:1])) == 1  # one seed: test groups alone
+    same = parts_of_difference((points, points), (without, without), ([0, 1], [0, 1]))
+    assert [one.variance for one in same] == [0, 0]  # in pairs, nothing is left
+    apart = parts_of_difference((points, points), (without, without), ([0, 1], [2, 3]))
+    assert [one.variance for one in apart] == pytest.approx([0, 0.01, 0.01])
+    one_sided = parts_of_difference((points, points[:1]), (without, without[:1]), ([0, 1], [0]))
+    assert len(one_sided) == 2
 
 
 def test_mcnemar_by_hand() -> None:

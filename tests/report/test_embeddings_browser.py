@@ -32,6 +32,13 @@ const scale = at.width / chart.viewBox.baseVal.width;
 return [at.left + x * scale, at.top + y * scale];
 """
 
+MOVE = """
+const field = document.getElementById("op-number"), done = arguments[arguments.length - 1];
+field.value = arguments[0];
+field.dispatchEvent(new Event("input", { bubbles: true }));
+requestAnimationFrame(() => requestAnimationFrame(done));
+"""
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -183,6 +190,57 @@ def test_points_are_coloured_by_error(maps: Visit, records: RunRecords) -> None:
     assert "crack" in page.find_element("css selector", ".clouds [data-by]:not([hidden])").text
 
 
+def test_a_picture_is_shown_before_and_after_pretraining_at_once(maps: Visit, records: RunRecords) -> None:
+    page = maps()
+    boxes = page.find_elements("css selector", ".clouds:not([data-rings]) .cloud")
+    assert len(boxes) == 7  # four by PCA, three by t-SNE
+    assert len([box for box in boxes if box.get_attribute("tabindex") == "0"]) == 2
+    rows = [
+        row
+        for name in records.store.classes
+        for row in records.snapshots["rows"]
+        if records.store.samples[row].defect == name
+    ]
+    move(page, 3 + 2, 5)
+    sample = records.store.samples[rows[5]]
+    told = page.find_elements("css selector", ".told")[1].text
+    assert told == f"{sample.image}: {sample.defect}"
+    rings = page.find_elements("css selector", ".clouds:not([data-rings]) [visibility=visible] .here")
+    assert len(rings) == 7
+    chart = page.find_elements("css selector", ".clouds:not([data-rings]) .cloud svg")[2]
+    drawn_at = [
+        p for path in chart.find_elements("css selector", ".dots") for p in path.get_attribute("d").split("M")[1:]
+    ]
+    x, y = rings[2].get_attribute("cx"), rings[2].get_attribute("cy")
+    assert drawn_at[5].startswith(f"{x} {y}")
+    picture = "return document.querySelector('.clouds:not([data-rings]) .tip:not([hidden]) img').src"
+    assert page.execute_script(picture).startswith("data:image/webp")
+    assert not page.find_elements("css selector", "[data-rings] .tip:not([hidden])")
+
+
+def test_rings_and_errors_follow_the_threshold(maps: Visit, records: RunRecords) -> None:
+    page = maps()
+    page.execute_script("document.querySelector('.clouds').scrollIntoView()")
+    page.execute_script(
+        "const it = document.querySelector('.clouds select'); it.value = 'error';"
+        "it.dispatchEvent(new Event('input', { bubbles: true }))"
+    )
+    rings = "return document.querySelector('.cloud .ring').getAttribute('d').split('M').length - 1"
+    assert page.execute_script(rings) == sum(not one.correct for one in records.predictions)
+    before = page.execute_script("return document.querySelector('.cloud .ring').getAttribute('d')")
+    for threshold in (0.3, 0.62):
+        page.execute_async_script(MOVE, threshold)
+        misses = [one for one in records.predictions if one.label and one.score < threshold]
+        alarms = [one for one in records.predictions if not one.label and one.score >= threshold]
+        assert page.execute_script(rings) == len(misses) + len(alarms)
+        counts = [60 - len(misses) - len(alarms), len(misses), len(alarms)]
+        paths = page.find_elements("css selector", ".cloud:has([aria-label^='PCA']) .recolour .dots")
+        assert [path.get_attribute("d").count("M") for path in paths] == [count for count in counts if count]
+    page.execute_async_script(MOVE, 0.5)
+    after = page.execute_script("return document.querySelector('.cloud .ring').getAttribute('d')")
+    assert sorted(after.split("M")) == sorted(before.split("M"))
+
+
 def test_without_the_gallery_and_with_two_splits_it_has_pictures_of_its_own(
     maps: Visit, run: Path, browser: Any, tmp_path: Path
 ) -> None:
@@ -205,8 +263,14 @@ def test_without_the_gallery_and_with_two_splits_it_has_pictures_of_its_own(
         writer.writeheader()
         writer.writerows(table)
     found = embeddings.section(read_run(FAKE.recipe, tmp_path), table, records.store.classes)
-    assert [mode["key"] for mode in found["modes"]] == ["error", "split"]
-    assert set(json.loads(found["data"])["own"]) == {str(row) for row in others}
+    assert [mode["key"] for mode in found["all"]["modes"]] == ["error", "split"]
+    assert [name for name, _ in found["all"]["modes"][1]["legend"]] == ["validation", "test"]
+    assert found["images"] == f"60 test images and {len(others)} validation images"
+    trained = {str(row) for row in records.snapshots["rows"]}
+    assert set(json.loads(found["own"])) == {str(row) for row in others} | trained
+    errors = json.loads(found["all"]["data"])["modes"]["error"]
+    assert len(errors) == 60 + len(others)
+    assert max(errors) < 3  # validation images are judged as well
     off = FAKE.recipe.report.model_copy(update={"gallery": "none"})
     report(FAKE.recipe.model_copy(update={"report": off}), tmp_path, tmp_path / "report")
     browser.get((tmp_path / "report" / "index.html").as_uri())

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from ssl_defect.report.figures import Series, curve, gauge, history, interval_dots, scatter, score_bars, waffle
-from ssl_defect.report.numbers import counted, listed, metric, rate, share
+from ssl_defect.report.figures import Dot, Series, curve, gauge, history, interval_dots, scatter, small_curve, waffle
+from ssl_defect.report.histogram import score_bars
+from ssl_defect.report.numbers import counted, listed, metric, part, rate, share
 from ssl_defect.report.svg import Frame, marker, ticks
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -51,6 +52,30 @@ def test_the_operating_point_lies_on_its_numbers() -> None:
     assert float(mark.get("cy", "")) == pytest.approx(frame.down(0.75), abs=0.06)
 
 
+def test_a_small_curve_ends_where_its_axis_does() -> None:
+    series = Series([0, 0.3], [0, 1], band=([0, 0.3], [0, 0.9], [0.1, 1]), end=0.3)
+    root = parsed(small_curve(series, Series([0, 0.3], [0, 0.5]), "alt", [(0.15, 0.5)]))
+    frame = Frame((0, 0.3), (0, 1), width=240, height=190, left=32, bottom=24)
+    (drawn,) = of_class(root, "s0")
+    assert drawn.get("d", "").endswith(f"L{frame.across(0.3):g} {frame.down(1):g}")
+    (mark,) = of_class(root, "mark")
+    assert float(mark.get("cx", "")) == pytest.approx(frame.across(0.15), abs=0.06)
+    assert len(of_class(root, "spread")) == len(of_class(root, "chance")) == 1
+
+
+def test_a_figure_carries_the_place_of_what_it_shows() -> None:
+    root = parsed(interval_dots([Dot("crack", 0.8, 0.7, 0.9, "classes.crack.image.auroc.value")], "AUROC", "alt"))
+    (dot,) = of_class(root, "dot")
+    assert (dot.get("data-test-figure"), dot.get("data-test-exact")) == ("classes.crack.image.auroc.value", "0.8")
+    (told,) = parsed(score_bars([0.1], [0.9], 0.123456, "alt")).iter("tspan")
+    assert (told.get("data-test-figure"), told.get("data-test-exact"), told.text) == (
+        "threshold.value",
+        "0.123456",
+        "0.123",
+    )
+    assert 'data-test-figure="1000 * a / a + b" data-test-exact="250.0">250<' in part("a", "a + b", 0.25, 1000)
+
+
 def test_a_scatter_draws_each_point_once_and_rings_the_wrong() -> None:
     clouds = [[(0.0, 0.0), (1.0, 1.0)], [(2.0, 2.0)], []]
     root = parsed(scatter(clouds, [(2.0, 2.0)], "alt"))
@@ -75,7 +100,7 @@ def test_a_waffle_never_rounds_to_none_or_all(share_: float, filled: int) -> Non
 
 
 def test_labels_cannot_break_out_of_a_figure() -> None:
-    rows = [(HOSTILE, 0.8, 0.7, 0.9), ("undefined interval", 0.6, None, None)]
+    rows = [Dot(HOSTILE, 0.8, 0.7, 0.9, HOSTILE), Dot("undefined interval", 0.6, None, None)]
     root = parsed(interval_dots(rows, HOSTILE, HOSTILE))
     assert not list(root.iter("script"))
     assert root.get("aria-label") == HOSTILE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fabricated_run import Fake, build
 
-from ssl_defect.report.advice import cautions, next_steps
+from ssl_defect.report.advice import cautions
 from ssl_defect.report.mistakes import _called
 from ssl_defect.report.mistakes import section as mistakes
 from ssl_defect.report.records import RunRecords, read_run
@@ -71,14 +71,6 @@ def test_each_weakness_is_said(records: RunRecords) -> None:
         "1 group of near-copies with different labels",
     ):
         assert words in text
-
-
-def test_the_weakest_class_is_named_with_its_labels(records: RunRecords) -> None:
-    for name, recall in (("crack", 0.9), ("stain", 0.4)):
-        records.metrics["classes"][name]["image"]["recall"]["value"] = recall
-        records.metrics["classes"][name]["images"] = 20
-    assert "Label more of stain" in plain(next_steps(records))
-    assert "(40% found; it was trained with 10 labels)" in plain(next_steps(records))
 
 
 def test_worst_mistakes_come_first_and_share_the_room(records: RunRecords) -> None:

@@ -101,7 +101,7 @@ def test_the_legend_holds_the_classes_of_maps_and_snapshots(tmp_path: Path) -> N
 def test_without_embeddings_the_snapshots_keep_a_legend(make_page: Make) -> None:
     page = make_page(Fake(embeddings=False))
     assert page.html.count('<ul class="legend">') == 1
-    assert "How the features moved during pretraining" in page.text
+    assert "Before and after pretraining" in page.text
 
 
 @pytest.mark.parametrize("broken", [{"rows": [0, 10_000]}, {"pca": np.zeros((4, 3, 2))}, {"tsne": None}])

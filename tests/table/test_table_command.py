@@ -14,6 +14,7 @@ from ssl_defect import pipeline
 from ssl_defect.cli import app
 from ssl_defect.config import load_recipe
 from ssl_defect.errors import UserError
+from ssl_defect.table import machine
 from ssl_defect.table import work as working
 from ssl_defect.table.command import Request, make
 from ssl_defect.table.expand import cells_of, runs_of
@@ -70,10 +71,10 @@ class InThisProcess:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    real = working.subprocess.Popen
+    real = machine.subprocess.Popen
     monkeypatch.setattr(working, "PAUSE", 0.0)
     monkeypatch.setattr(
-        working.subprocess,
+        machine.subprocess,
         "Popen",
         lambda command, **more: (
             InThisProcess(Path(command[6])) if "ssl_defect.cli" in command else real(command, **more)
@@ -114,11 +115,24 @@ def test_two_by_two(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     text = (here / "out" / "table.md").read_text()
     assert "| method | labels per class 2 | labels per class all |" in text
     assert f"Splits: {told['protocol']['split_digest']} (by group; 12 test images" in text
+    assert "- Test labels are opened by `evaluate` alone: 4 times by 4 runs, once each." in text
 
     outcomes.clear()
     make(Request(recipe, here / "out", 1))
     assert outcomes == []
     assert (here / "out" / "table.md").read_text() == text
+
+
+def test_pictures_are_read_once_for_all_runs_over_them(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(
+        "ssl_defect.data.prepare.inputs_digest", lambda recipe: read.append(recipe.data.root) or recipe.data.root
+    )
+    make(Request(write(here, seeds=5), here / "out"), dry=True)
+    assert read == ["parts"]
+    sets = {name: {"data.root": name} for name in ("one", "other")}
+    make(Request(write(here, seeds=5, matrix=TABLE["matrix"] | {"set": sets}), here / "out"), dry=True)
+    assert read == ["parts", "one", "other"]
 
 
 def test_a_failed_cell_is_shown_and_only_chooses(here: Path) -> None:
@@ -164,4 +178,5 @@ def test_recipes_of_published_tables_expand(path: Path) -> None:
 
 def test_there_are_recipes_of_published_tables() -> None:
     wanted = {"cutpaste_table1", "patchcore_magnetic_tile", "initialisations_magnetic_tile"}
+    wanted |= {"spot_the_difference", "frozen_encoders_mvtec"}
     assert wanted <= {path.stem for path in RECIPES}

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from ssl_defect.evaluate import delong
-from ssl_defect.evaluate.bootstrap import Resampling, draw, paired_difference
+from ssl_defect.evaluate.bootstrap import Resampling, paired_difference
 from ssl_defect.evaluate.metrics import image_family
-from ssl_defect.table.statistics import alike, bootstrap_p, friedman, holm, seeds_p, sign_flip_p
+from ssl_defect.table.statistics import alike, friedman, holm, sign_flip_p
 
 NAMES = ["a", "b", "c", "d"]
 SCORES = np.array([[0.7, 0.8, 0.8, 0.9], [0.5, 0.6, 0.4, 0.7], [0.9, 0.9, 0.9, 0.9], [0.3, 0.2, 0.4, 0.6]])
@@ -59,48 +60,54 @@ def test_all_of_one_sign_is_the_smallest_p_there_is() -> None:
     assert sign_flip_p([]) == 1.0
 
 
-def test_bootstrap_p_by_hand() -> None:
-    assert bootstrap_p(np.array([1.0, 2, 3, -1, np.nan])) == pytest.approx(2 * 2 / 5)
-    assert bootstrap_p(np.full(999, 0.5)) == pytest.approx(2 / 1000)
-    assert bootstrap_p(np.zeros(9)) == 1.0
-    assert bootstrap_p(np.array([np.nan])) is None
+def swapped(labels: np.ndarray, a: np.ndarray, b: np.ndarray, draws: int = 600) -> float:
+    """Permutation p of a difference of AUROCs: scores, as ranks, change sides image by image (Venkatraman & Begg)."""
+    rng, ranked = np.random.default_rng(0), np.stack([stats.rankdata(a), stats.rankdata(b)])
+    gap = abs(roc_auc_score(labels, a) - roc_auc_score(labels, b))
+    above = 1
+    for _ in range(draws):
+        turn = rng.random(len(labels)) < 0.5
+        one, other = np.where(turn, ranked[::-1], ranked)
+        above += abs(roc_auc_score(labels, one) - roc_auc_score(labels, other)) >= gap - 1e-12
+    return above / (draws + 1)
 
 
-def drawn_difference(shift: float, seed: int) -> tuple[np.ndarray, ...]:
-    """Labels, two detectors' scores of 400 images, and the draws of their AUROCs' difference."""
+def two_detectors(shift: float, seed: int, count: int = 300) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
-    labels = (np.arange(400) % 2).astype(int)
+    labels = (np.arange(count) % 2).astype(int)
     common = rng.normal(labels * 1.2, 1)
-    a, b = common + rng.normal(labels * shift, 0.8), common + rng.normal(0, 0.8, 400)
-    drawn = draw([image_family(labels, x, 0.5) for x in (a, b)], np.arange(400), Resampling(4000))
-    return labels, a, b, drawn[0]["auroc"] - drawn[1]["auroc"]
+    return labels, common + rng.normal(labels * shift, 0.8), common + rng.normal(0, 0.8, count)
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
-def test_bootstrap_p_is_near_delongs(shift: float) -> None:
-    labels, a, b, drawn = drawn_difference(shift, 3)
-    wanted = delong.paired_difference(labels, (a, b))["p"]
-    assert bootstrap_p(drawn) == pytest.approx(wanted, abs=0.03)
+def p_of(found: dict[str, float], level: float = 0.95) -> float:
+    """p of an entry whose interval has very many degrees of freedom."""
+    error = (found["high"] - found["low"]) / 2 / stats.norm.ppf((1 + level) / 2)
+    return float(2 * stats.norm.sf(abs(found["value"]) / error))
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.2, 0.3, 0.6])
-def test_p_falls_below_alpha_where_the_interval_leaves_zero_out(shift: float) -> None:
-    labels, a, b, drawn = drawn_difference(shift, 5)
+@pytest.mark.parametrize("shift", [0.0, 0.15, 0.3])
+def test_the_paired_difference_is_near_delongs_and_near_permutation(shift: float) -> None:
+    labels, a, b = two_detectors(shift, 3)
     families = [image_family(labels, x, 0.5) for x in (a, b)]
-    entry = paired_difference(*families, np.arange(400), Resampling(4000))["auroc"]
-    p = bootstrap_p(drawn)
-    assert p is not None
-    assert (p < 0.05) == (entry["low"] > 0 or entry["high"] < 0)
+    found = paired_difference(*families, np.arange(300), Resampling())["auroc"]
+    exact = delong.paired_difference(labels, (a, b))
+    assert (found["low"], found["high"]) == pytest.approx((exact["low"], exact["high"]), abs=0.002)
+    assert p_of(found) == pytest.approx(exact["p"], abs=0.01)
+    assert exact["p"] == pytest.approx(swapped(labels, a, b), abs=0.05)
 
 
-def test_bootstrap_p_of_a_mean_is_near_scipys_paired_tests() -> None:
-    rng = np.random.default_rng(1)
-    right = rng.random((2, 300)) < np.array([[0.80], [0.74]])  # accuracy of two detectors
-    differences = right[0].astype(float) - right[1]
-    picks = rng.integers(0, 300, (8000, 300))
-    p = bootstrap_p(differences[picks].mean(1))
-    assert p == pytest.approx(stats.ttest_rel(*right.astype(float)).pvalue, abs=0.02)
-    assert p == pytest.approx(sign_flip_p(differences), abs=0.03)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_paired_difference_of_accuracies_is_scipys_paired_t_test(seed: int) -> None:
+    labels, a, b = two_detectors(0.2, seed, 190)
+    families = [image_family(labels, x, 0.5) for x in (a, b)]
+    found = paired_difference(*families, np.arange(190), Resampling())["accuracy"]
+    right = [((x >= 0.5) == labels).astype(float) for x in (a, b)]
+    wanted = stats.ttest_rel(*right)
+    low, high = wanted.confidence_interval(0.95)
+    assert found["value"] == pytest.approx(right[0].mean() - right[1].mean())
+    # t has fewer degrees of freedom, since most images do not differ
+    assert (found["high"] - found["low"]) == pytest.approx(high - low, rel=0.04)
+    assert p_of(found) == pytest.approx(wanted.pvalue, abs=0.02)
 
 
 def test_friedman_is_scipys_and_its_ranks_share_ties() -> None:
@@ -134,31 +141,3 @@ def test_who_lies_within_the_critical_difference() -> None:
     assert alike(ranked) == [(0, 3)]  # in order 1.964, 2.000, 2.893, 3.143: 1.179 apart
     assert alike(replace(ranked, distance=1.0)) == [(0, 2), (2, 3)]  # 2.000 and 3.143 are 1.143 apart
     assert alike(replace(ranked, distance=0.01)) == []
-
-
-def test_seeds_p_is_the_t_test_without_groups_and_the_normal_one_without_seeds() -> None:
-    points = np.array([0.02, 0.05, 0.03, 0.01])
-    assert seeds_p(points, np.full(50, points.mean())) == pytest.approx(stats.ttest_1samp(points, 0).pvalue)
-    draws = np.random.default_rng(0).normal(0.03, 0.02, 4000)
-    wanted = 2 * stats.norm.sf(0.03 / draws.std(ddof=1))
-    assert seeds_p(np.full(4, 0.03), draws) == pytest.approx(wanted, rel=1e-6)
-    assert seeds_p(np.array([0.1]), draws) is None
-    assert seeds_p(np.zeros(3), np.zeros(9)) is None
-
-
-@pytest.mark.parametrize(("of_groups", "of_seeds"), [(0.02, 0.02), (0.005, 0.02), (0.02, 0.002)])
-def test_three_seeds_without_a_difference_are_seldom_called_different(of_groups: float, of_seeds: float) -> None:
-    """Of 2,000 differences that are chance alone; where seeds vary most 8% stay, of the bootstrap's 19%."""
-    rng, below, plain = np.random.default_rng(0), 0, 0
-    for _ in range(2000):
-        points = rng.normal(0, of_groups) + rng.normal(0, of_seeds, 3)
-        shift = rng.normal(0, of_groups, 400)
-        p = seeds_p(points, points.mean() + shift)
-        assert p is not None
-        below += p < 0.05
-        p = bootstrap_p(points[rng.integers(0, 3, (400, 3))].mean(1) + shift)
-        assert p is not None
-        plain += p < 0.05
-    assert below / 2000 < (0.09 if of_seeds > of_groups else 0.065)
-    if of_seeds > of_groups:
-        assert plain / 2000 > 0.15

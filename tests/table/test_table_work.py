@@ -12,48 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pretended import HERE, begun, diary, job, pretend  # noqa: F401 - a fixture
 
-from ssl_defect.config import Recipe
 from ssl_defect.errors import UserError
-from ssl_defect.fingerprints import Plan
+from ssl_defect.table import machine
 from ssl_defect.table import work as working
-from ssl_defect.table.expand import Cell, Run
-from ssl_defect.table.planning import Job, estimate, overview, read_work, to_do
-from ssl_defect.table.work import how_many, reason_of, work_off
+from ssl_defect.table.planning import Job, Work, estimate, overview, read_work, to_do
+from ssl_defect.table.work import reason_of, work_off
 
-HERE = Path(__file__).parent
-STAGES = ("prepare", "pretrain", "finetune", "evaluate")
-
-
-@pytest.fixture(autouse=True)
-def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, str(HERE / "pretend_run.py")]
-    monkeypatch.setattr(working, "command_of", lambda folder: [*command, str(folder)])
-    monkeypatch.setattr(working, "PAUSE", 0.02)
-
-
-def job(out: Path, method: str, seed: int, seconds: float = 0.0, **broken: dict[str, Any]) -> Job:
-    """A run of `method`: seeds share preparing and pretraining; `broken` has settings of a stage that goes wrong."""
-    name, above, stages = f"{method}-seed{seed}", "", []
-    for stage, own in zip(STAGES, ("", method, f"{method} {seed}", f"{method} {seed}"), strict=True):
-        settings = {"method": method, "seed": seed, **broken.get(stage, {})} if own else {}
-        stages.append(Plan(stage, {"own": own, **settings}, {"above": above}, ""))
-        if stage == "pretrain":
-            stages[-1].settings.pop("seed")
-        above = stages[-1].fingerprint
-    folder = out / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps([[s.stage, s.fingerprint, s.settings, seconds] for s in stages]))
-    recipe = Recipe.model_validate({"name": name, "seed": seed, "data": {"source": "synthetic", "root": "x"}})
-    return Job(Run(name, Cell({"method": method}, method, {}), seed, recipe), folder, tuple(stages))
-
-
-def diary(out: Path) -> list[str]:
-    return (out / "diary.txt").read_text().splitlines() if (out / "diary.txt").exists() else []
-
-
-def begun(out: Path) -> list[str]:
-    return [line.removeprefix("begin ") for line in diary(out) if line.startswith("begin")]
+pytestmark = pytest.mark.usefixtures("pretend")
 
 
 def test_every_stage_is_made_once_and_never_by_two_at_a_time(tmp_path: Path) -> None:
@@ -89,7 +56,7 @@ def test_a_failed_run_is_said_and_the_others_go_on(tmp_path: Path, capfd: pytest
 TABLE = """
 import sys
 from pathlib import Path
-import test_table_work as tests
+import pretended as tests
 from ssl_defect.table import work
 from ssl_defect.table.planning import read_work
 out = Path(sys.argv[1])
@@ -164,24 +131,23 @@ def test_the_overview_tells_what_runs_and_how_long(tmp_path: Path) -> None:
 
 
 def test_memory_bounds_the_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working, "cores", lambda: 8)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     work = read_work(tmp_path)
     for free, peak, wanted in ((64_000, 0, 8), (6_400, 0, 4), (6_400, 3_000, 2), (500, 0, 1), (float("inf"), 0, 8)):
-        monkeypatch.setattr(working, "free_mb", lambda free=free: free)
+        monkeypatch.setattr(machine, "free_mb", lambda free=free: free)
         work.peak_mb = peak
-        assert how_many(0, work) == wanted
-    assert how_many(5, work) == 5
+        assert machine.ThisMachine().places(work) == wanted
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert how_many(0, work) == 1
+    assert machine.ThisMachine().places(work) == 1
 
 
 def test_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working, "cores", lambda: 8)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
     seen = "import os; print(os.environ['OMP_NUM_THREADS'])"
     monkeypatch.setattr(working, "command_of", lambda folder: [sys.executable, "-c", seen])
     one = job(tmp_path, "mae", 0)
-    assert working._start(one, 3).wait() == 0
+    assert working._start(working.Crew(Work(), 3, []), one).wait() == 0
     assert (one.folder / "log.txt").read_text() == "2\n"
     assert "threads: 2" in (one.folder / "recipe.yaml").read_text()
 
