@@ -152,7 +152,7 @@ def _differences(out: Path, done: dict[str, Row], head: str) -> list[str]:
     compared = {name: row for name, row in done.items() if row.baseline in done}
     if not compared:
         return []
-    against = next(iter({done[row.baseline].place for row in compared.values()}))
+    against = next(iter({done[row.baseline].place.split(", ")[-1] for row in compared.values()}))
     lines = ["", f"Difference from {against}, paired; bold where the interval leaves zero out:", ""]
     lines += [f"| {head} | detector | " + " | ".join(SHOWN) + " |", "|" + "---|" * (len(SHOWN) + 2)]
     for name, row in compared.items():

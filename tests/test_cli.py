@@ -99,7 +99,7 @@ def test_a_run_keeps_its_promises(finished: Path) -> None:
     assert {row["split"] for row in rows} == {"train", "val", "test"}
     assert len(rows) == 40 + 2 * 16 - 1  # the one cut short is set aside
     assert sorted(path.name for path in finished.iterdir() if not path.name.startswith(".")) == sorted(
-        [*STAGES, "recipe.yaml"]
+        [*STAGES, "recipe.yaml", "test_opened.json"]
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,7 @@ DIMENSIONS, NEIGHBOURS = 100, 9
 class Side(Protocol):
     """A detector of either side; pictures are (B, C, S, S) in [0, 1]."""
 
-    def fit(self, batches: Batches) -> dict[str, float]:
+    def fit(self, batches: Batches, seed: int) -> dict[str, float]:
         """Seconds of the features ("features") and of all else ("rest")."""
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,8 +78,10 @@ class Peer:
         theirs, ours = body.state_dict(), encoder.body.state_dict()
         body.load_state_dict({key: ours[key] for key in theirs})
 
-    def fit(self, batches: Batches) -> dict[str, float]:
+    def fit(self, batches: Batches, seed: int) -> dict[str, float]:
         began = time.perf_counter()
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - what its projection draws from
         extractor = self.model.feature_extractor
         extractor.forward = watch = Watch(extractor.forward)
         self.model.train()
@@ -115,7 +118,7 @@ class Ours:
         lay_out(self.detector)
         self.detector.eval()
 
-    def fit(self, batches: Batches) -> dict[str, float]:
+    def fit(self, batches: Batches, seed: int) -> dict[str, float]:
         began = time.perf_counter()
         encoder = self.detector.encoder = folded(self.detector.encoder)  # as the stages do
         head = self.detector.head
@@ -123,7 +126,7 @@ class Ours:
         body = encoder.body
         body.forward_intermediates = watch = Watch(body.forward_intermediates)
         with torch.no_grad():
-            head.fit(encoder, batches, 0)
+            head.fit(encoder, batches, seed)
         body.forward_intermediates = watch.work
         found = {"features": watch.seconds, "rest": time.perf_counter() - began - watch.seconds}
         with torch.no_grad():

@@ -112,7 +112,7 @@ def measure(name: str, store: Store, options: argparse.Namespace) -> dict[str, A
     else:
         found["features_differ"] = same_features(model, encoder, STRIDES, first)
     before = memory(reset=True)
-    seconds = model.fit(lambda: batches(images["fit"]))
+    seconds = model.fit(lambda: batches(images["fit"]), options.seed)
     found |= {f"{key}_s": round(value, 3) for key, value in seconds.items()}
     found["fit_mib"] = round(memory() - before)
     scores, maps, found["ms_batch_32"] = predictions(model, images["test"])
@@ -151,6 +151,7 @@ def work(name: str, options: argparse.Namespace) -> dict[str, Any] | None:
 def identity(name: str, options: argparse.Namespace) -> str:
     """Of the settings of a row; a change to the code does not make it anew."""
     keys = ("root", "by", "share", "images", "test", "size", "threads", "weights", "bootstrap", "singles")
+    keys += ("seed",) if options.seed else ()
     return digest([name, {key: str(getattr(options, key)) for key in keys}])
 
 
@@ -186,6 +187,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--weights", default="imagenet", help="`random` needs no wheel")
     parser.add_argument("--bootstrap", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the coreset's first patch and of the projection")
     parser.add_argument(
         "--peer-python", default="", help="interpreter of an environment with anomalib and this package"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -163,13 +164,18 @@ def test_contamination_is_compared_with_good_images_only(
     more = ["--detectors", "knn", "--set", "pretrain.method=none", "--share", "0.1", "--clean", "0.2"]
     found = table_of("contamination", tmp_path, monkeypatch, *more)
     shown = capsys.readouterr().out
-    assert set(found) == {f"knn-{kind}{clean}" for kind in ("pure", "contaminated") for clean in ("", "-clean")}
-    for start in ("| good only, clean |", "| 10% defective |", "| 10% defective, clean |"):
+    assert set(found) == {
+        f"magnetic_tile-knn-{kind}{clean}" for kind in ("pure", "contaminated") for clean in ("", "-clean")
+    }
+    for start in ("| tiles, good only, clean |", "| tiles, 10% defective |", "| tiles, 10% defective, clean |"):
         assert len(lines_of(shown, start, "Difference from good only")) == 1
     pure, mixed = (
-        len(list((tmp_path / "out" / "links" / kind / "train" / "good").iterdir())) for kind in ("pure", "contaminated")
+        len(list((tmp_path / "out" / "links" / f"magnetic_tile-{kind}" / "train" / "good").iterdir()))
+        for kind in ("pure", "contaminated")
     )
     assert (pure, mixed) == (20, 22)  # a tenth of 22, rounded
+    left = lines_of(shown, "| tiles, 10% defective, clean |", "| training images | detector | left out")
+    assert re.fullmatch(r"\| tiles, .* \| `knn` \| \d+ \| [012] \| \d of \d+ \|", left[0])
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_an_interrupted_table_ends_its_tasks(
     monkeypatch.setattr(working, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
     with pytest.raises(KeyboardInterrupt):
         work_off([one], tmp_path, read_work(tmp_path), 1, ray_here)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while working._busy(one.folder) and time.monotonic() < end:
         time.sleep(0.05)
     assert not working._busy(one.folder)
