@@ -42,10 +42,10 @@ def headline(found: Sequence[Measured], baseline: Measured, main: str) -> Markup
         )
     text = Markup(
         "<strong>{}</strong> has the highest {}, {}, but is not shown to be better than the baseline {}: the "
-        "difference of {} is not outside its {} interval ({})."
+        "{} interval of the difference of {} holds zero ({})."
     )
     return text.format(
-        best.arm.name, name, _value(best, main), baseline.arm.name, signed(entry["value"]), level, ends(entry)
+        best.arm.name, name, _value(best, main), baseline.arm.name, level, signed(entry["value"]), ends(entry)
     )
 
 
@@ -64,7 +64,7 @@ def _baseline_leads(known: Sequence[Measured], main: str) -> Markup:
 
 
 def _judged(entry: Entry) -> str:
-    return "" if outside(entry) else ", which is not outside its interval"
+    return "" if outside(entry) else ", an interval that holds zero"
 
 
 def _metric_name(main: str) -> str:
