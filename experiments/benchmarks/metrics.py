@@ -1,4 +1,4 @@
-"""Seconds for the metrics alone: pixel metrics on 100 maps of 256 x 256 beside anomalib's, and bootstrap intervals.
+"""Seconds for the metrics alone: pixel metrics on 100 maps of 256 x 256 beside anomalib's, and intervals.
 
     python experiments/benchmarks/metrics.py [--threads 2] [--rounds 5]
 
@@ -129,11 +129,11 @@ def measure(rounds: int) -> None:
         counts = count_pixels(np.resize(maps, (images, 256, 256)), np.resize(masks, (images, 256, 256)), 0.5)
         family = pixel_family(counts, 0.5, LIMIT)
         seconds = best_of(1, lambda f=family, n=images: intervals(f, np.arange(n), spec))
-        print(f"1,000 draws of the five pixel metrics over {images} images: {seconds:.2f} s")
+        print(f"intervals of the five pixel metrics over {images} images: {seconds:.2f} s")
     labels = np.arange(1000) % 3 == 0
     family = image_family(labels, np.random.default_rng(0).normal(labels), 0.5)
     seconds = best_of(3, lambda: intervals(family, np.arange(1000), spec))
-    print(f"1,000 draws of the six image metrics over 1,000 images: {seconds:.2f} s")
+    print(f"intervals of the six image metrics over 1,000 images: {seconds:.2f} s")
 
 
 if __name__ == "__main__":
