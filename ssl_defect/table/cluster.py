@@ -8,8 +8,10 @@ machines share, and all must have this version of ssl-defect.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,6 +102,9 @@ def _work(command: list[str], folder: str, home: str, more: dict[str, str]) -> i
     for place in (folder, home):
         if not Path(place).is_dir():
             raise FileNotFoundError(f"{place} is not on this machine of the cluster; {SHARED}")
+    if threading.current_thread() is threading.main_thread():
+        # Ray cancels by an interrupt, which what was started in the background of a shell ignores
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with (Path(folder) / LOG).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, *command[1:]],

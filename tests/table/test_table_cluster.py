@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def test_an_interrupted_table_ends_its_tasks(
     monkeypatch.setattr(working, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
     with pytest.raises(KeyboardInterrupt):
         work_off([one], tmp_path, read_work(tmp_path), 1, ray_here)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 30
     while working._busy(one.folder) and time.monotonic() < end:
         time.sleep(0.05)
     assert not working._busy(one.folder)
@@ -94,6 +95,16 @@ def test_more_cores_than_any_machine_has(ray_here: Cluster, tmp_path: Path) -> N
 def test_a_folder_that_is_not_shared_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not on this machine of the cluster; the folder of the command"):
         clusters._work(["python", "-V"], str(tmp_path / "elsewhere"), str(tmp_path), {})
+
+
+def test_a_task_can_be_interrupted_where_its_parents_ignored_that(tmp_path: Path) -> None:
+    """As what a shell starts in the background does."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert clusters._work(["python", "-c", "pass"], str(tmp_path), str(tmp_path), {}) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Lost:
