@@ -35,10 +35,31 @@ __all__ = [
     "Settings",
     "dump_yaml",
     "load_recipe",
+    "read_yaml",
     "validate",
 ]
 
 S = TypeVar("S", bound="Settings")
+RECIPE = "a recipe is a mapping of sections (name, data, model, pretrain, ...)"
+
+
+def read_yaml(path: Path, kind: str = RECIPE, examples: str = "experiments/") -> dict[str, Any]:
+    """A YAML mapping; `kind` says what it is to be, `examples` where there are some.
+
+    Raises:
+        UserError: no such file, or no mapping.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise UserError(f"{path}: not valid YAML{line}; see {examples} for examples") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: {kind}")
+    return raw
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -48,16 +69,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         UserError: the file is missing, is no YAML mapping, or holds a wrong key or value.
     """
     file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot read the recipe ({error.strerror}); give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        raise UserError(f"{file}: not valid YAML{line}; see experiments/ for examples") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{file}: a recipe is a mapping of sections (name, data, model, pretrain, ...)")
+    raw = read_yaml(file)
     for override in overrides or []:
         _override(raw, override)
     return validate(Recipe, raw, str(file))

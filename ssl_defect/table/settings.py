@@ -8,11 +8,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from ssl_defect.config import Settings, validate
+from ssl_defect.config import Settings, read_yaml, validate
 from ssl_defect.errors import UserError, nearest
 
 IMAGE = ("auroc", "ap", "f1", "precision", "recall", "accuracy")
 PIXEL = ("auroc", "ap", "aupro", "iou", "dice")
+TABLE = "a table is a mapping (name, base, matrix, ...); see experiments/tables/"
 METRICS = (*(f"image {name}" for name in IMAGE), *(f"pixel {name}" for name in PIXEL))
 
 
@@ -123,7 +124,7 @@ def load_table(path: Path, overrides: list[str] | None = None) -> tuple[TableSet
     Raises:
         UserError: the file cannot be read, or holds a wrong key or value.
     """
-    raw = read_yaml(path)
+    raw = read_yaml(path, TABLE, "experiments/tables/")
     for_runs: dict[str, Any] = {}
     for text in overrides or []:
         key, value = _override(text)
@@ -134,25 +135,6 @@ def load_table(path: Path, overrides: list[str] | None = None) -> tuple[TableSet
     table = validate(TableSettings, raw, str(path))
     _fit_together(table, path)
     return table, for_runs
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping.
-
-    Raises:
-        UserError: no such file, or no mapping.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        raise UserError(f"{path}: not valid YAML{line}; see experiments/tables/ for examples") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: a table is a mapping (name, base, matrix, ...); see experiments/tables/")
-    return raw
 
 
 def put(raw: dict[str, Any], key: str, value: Any, where: str) -> None:

@@ -39,6 +39,14 @@ def make_page(tmp_path: Path) -> Callable[[Fake], Page]:
 
 
 @pytest.fixture(scope="module")
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reported run that the module's `FAKE` describes."""
+    folder = tmp_path_factory.mktemp("run")
+    report(build(folder, request.module.FAKE), folder, folder / "report")
+    return folder
+
+
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if not (Path(CHROMIUM).exists() and Path(DRIVER).exists()):
         pytest.skip("Debian's chromium and chromium-driver are not installed")

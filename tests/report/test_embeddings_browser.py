@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated_run import NASTY_CLASS, Fake, build
+from fabricated_run import NASTY_CLASS, Fake
 from test_browser import CONTRAST, OVERFLOW
 
 from ssl_defect.report import embeddings
@@ -38,13 +38,6 @@ field.value = arguments[0];
 field.dispatchEvent(new Event("input", { bubbles: true }));
 requestAnimationFrame(() => requestAnimationFrame(done));
 """
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    report(build(folder, FAKE), folder, folder / "report")
-    return folder
 
 
 @pytest.fixture(scope="module")

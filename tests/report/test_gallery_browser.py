@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated_run import NASTY_CLASS, NASTY_IMAGE, Fake, build
+from fabricated_run import NASTY_CLASS, NASTY_IMAGE, Fake
 from test_browser import CONTRAST, OVERFLOW
 
 from ssl_defect.report.gallery import section
@@ -31,13 +31,6 @@ SORTS: dict[str, tuple[Callable[[dict[str, Any]], Any], bool]] = {
     "file": (lambda one: one["file"], False),
     "group": (lambda one: one["group"], False),
 }
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    report(build(folder, FAKE), folder, folder / "report")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated_run import NASTY_CLASS, Fake, build
+from fabricated_run import NASTY_CLASS, Fake
 from test_browser import CONTRAST
 from test_gallery_browser import all_rows, rows
 
 from ssl_defect.report.gallery import section
 from ssl_defect.report.records import RunRecords, read_run
-from ssl_defect.report.stage import report
 
 pytestmark = pytest.mark.browser
 
@@ -39,13 +38,6 @@ THUMBS = """
 return [...document.querySelectorAll(".thumbs .thumb")].map((one) => [Number(one.dataset.row),
   one.classList[1], !one.querySelector(".flag").hidden]);
 """
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    report(build(folder, FAKE), folder, folder / "report")
-    return folder
 
 
 @pytest.fixture(scope="module")
