@@ -133,7 +133,11 @@ def table(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; reports/<table's name> where left out.")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Runs side by side; 0: as cores and memory allow.")] = 0,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A value of the matrix, or a run's name; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A value of the matrix, or a run's name or its pattern, such as 'imagenet-5-*'; may be repeated.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Run nothing, show what would run and for how long.")

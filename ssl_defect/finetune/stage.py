@@ -131,4 +131,6 @@ def summary(work: Work, state: dict[str, Any], fabric: Fabric) -> dict[str, Any]
         "teacher": settings.teacher,
         "batch_norm": work.task.detector.still,
         "origin": work.meta.get("origin", ""),
+        "handed_over": work.meta.get("handed_over", ""),
+        "left_behind": work.meta.get("left_behind", ""),
     }

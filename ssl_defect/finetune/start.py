@@ -17,17 +17,21 @@ from ssl_defect.nets.weights import load_encoder_file, read_extra
 def build_detector(spec: Spec, encoder_file: Path) -> tuple[Detector, dict[str, str]]:
     """A detector that starts from the encoder file, and that file's metadata; the rest comes from torch's seed.
 
+    The metadata says as well which parts of the head start from it (`handed_over`, with commas between) and why one
+    that it holds could not (`left_behind`).
+
     Raises:
         UserError: the file is damaged, or holds another backbone.
     """
     detector = Detector(build_encoder(spec.backbone, spec.image_size), spec)
     meta = load_encoder_file(detector.encoder, encoder_file)
-    for part in load_parts(detector.head, encoder_file):
+    parts = load_parts(detector.head, encoder_file)
+    for part in parts:
         say(f"finetune: the {part} starts from {encoder_file.name} as well")
     refused = misfit(detector.head, encoder_file)
     if refused:
         say(f"finetune: {encoder_file.name} holds more than the encoder, but {refused}")
-    return detector, meta
+    return detector, meta | {"handed_over": ", ".join(parts), "left_behind": refused}
 
 
 def load_parts(head: nn.Module, file: Path) -> list[str]:

@@ -59,6 +59,13 @@ def _pretraining(records: RunRecords) -> Markup:
     ).format(probe.get("metric", "the probe"), shown(before, 2), shown(after, 2))
 
 
+def _decoder(records: RunRecords) -> Markup:
+    """Pretraining made more than an encoder, and fine-tuning could not begin with it."""
+    if not (why := records.finetune.get("left_behind")):
+        return NONE
+    return Markup("Fine-tune from all that pretraining made: {}.").format(why)
+
+
 def _relabel(records: RunRecords) -> Markup:
     """Mistakes that are sure, and test images whose near-copies disagree; of a detector that guesses none is sure."""
     low = records.metrics["image"]["auroc"]["low"]
@@ -210,6 +217,7 @@ STEPS: tuple[Callable[[RunRecords], Markup], ...] = (
     _leak,
     _light,
     _pretraining,
+    _decoder,
     _relabel,
     _settle,
     weakest,

@@ -108,7 +108,8 @@ def written(method: DefectSeg, folder: Path) -> Path:
 
 def test_fine_tuning_starts_from_encoder_decoder_and_last_convolution(tmp_path: Path, capfd: Any) -> None:
     method = make()
-    detector, _ = build_detector(spec(8), written(method, tmp_path))
+    detector, meta = build_detector(spec(8), written(method, tmp_path))
+    assert (meta["handed_over"], meta["left_behind"]) == ("decoder, last", "")
     said = capfd.readouterr().err
     assert "the decoder starts from encoder.safetensors as well" in said
     assert "the last starts from encoder.safetensors as well" in said
@@ -119,7 +120,9 @@ def test_fine_tuning_starts_from_encoder_decoder_and_last_convolution(tmp_path: 
 
 
 def test_a_decoder_of_another_width_is_left_out_and_the_remedy_said_in_one_line(tmp_path: Path, capfd: Any) -> None:
-    build_detector(spec(16), written(make(), tmp_path))
+    _, meta = build_detector(spec(16), written(make(), tmp_path))
+    assert meta["handed_over"] == ""
+    assert "set finetune.options.decoder_width=8" in meta["left_behind"]
     said = [line for line in capfd.readouterr().err.splitlines() if "decoder" in line]
     assert len(said) == 1
     assert "its decoder does not fit and starts anew" in said[0]

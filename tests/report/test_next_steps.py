@@ -115,6 +115,14 @@ def test_pretraining_that_harmed_is_to_be_left_out_once(records: RunRecords) -> 
     assert next_steps(records) == []
 
 
+def test_a_decoder_that_was_left_behind_is_to_be_taken_along(records: RunRecords) -> None:
+    why = "its decoder does not fit and starts anew (it was made 32 wide; set finetune.options.decoder_width=32)"
+    records.finetune["left_behind"] = why
+    assert only(records) == f"Fine-tune from all that pretraining made: {why}."
+    records.finetune["left_behind"] = ""
+    assert next_steps(records) == []
+
+
 def test_a_file_name_is_text(records: RunRecords) -> None:
     place = next(n for n, one in enumerate(records.predictions) if one.image == NASTY_IMAGE)
     found = with_scores(records, {place: 0.01})

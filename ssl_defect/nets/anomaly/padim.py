@@ -83,9 +83,9 @@ class PaDiM(AnomalyHead):
         return {"distance": distances.amax(dim=1), "distances": distances.reshape(-1, side, side)}
 
     def _patches(self, encoder: Encoder, x: Tensor) -> Tensor:
-        """(places, B, dimensions)."""
+        """(places, B, dimensions); contiguous, else their product with a matrix each goes place by place."""
         features = patch_features(encoder, x, self.levels)[:, self.kept]
-        return features.flatten(2).permute(2, 0, 1)
+        return features.flatten(2).permute(2, 0, 1).contiguous()
 
 
 def check_enough(pictures: int, dimensions: int) -> None:
