@@ -89,9 +89,10 @@ def shown(entry: dict[str, Any] | None) -> str:
 
 
 def values_of(run: Path) -> dict[str, Any]:
-    """Metrics by name with their intervals, as the run reports them."""
-    metrics = read_json(run / "evaluate" / "metrics.json")
-    return {name: (metrics[name.split()[0]] or {}).get(name.split()[1]) for name in SHOWN}
+    """Metrics by name with their intervals, from the run's predictions: in the way of today, whenever it was made."""
+    parts, groups, _ = measured(run)
+    found = {level: intervals(family, groups, SPEC) for level, family in parts}
+    return {name: found.get(name.split()[0], {}).get(name.split()[1]) for name in SHOWN}
 
 
 def brightness(run: Path) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def detect(job: cells.Job, folder: Path) -> dict[str, Any]:
         raise UserError(f"{beside.name} has no encoder")
     finetune(job.recipe, prepared, beside / "work", folder / "finetune")
     (folder / "evaluate").mkdir(exist_ok=True)
-    evaluate(job.recipe, prepared, folder / "finetune", folder / "evaluate")
+    evaluate(job.recipe, prepared, beside / "work", folder / "finetune", folder / "evaluate")
     metrics = read_json(folder / "evaluate" / "metrics.json")
     found = {name: before[name] for name in ("knn", "linear", "minutes")}
     for level in ("image", "pixel"):

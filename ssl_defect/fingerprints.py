@@ -20,7 +20,7 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "prepare": ("ssl_defect.data.prepare", ()),
     "pretrain": ("ssl_defect.pretrain.stage", ("prepare",)),
     "finetune": ("ssl_defect.finetune.stage", ("prepare", "pretrain")),
-    "evaluate": ("ssl_defect.evaluate.stage", ("prepare", "finetune")),
+    "evaluate": ("ssl_defect.evaluate.stage", ("prepare", "pretrain", "finetune")),
     "report": ("ssl_defect.report.stage", ("prepare", "pretrain", "finetune", "evaluate")),
 }
 

@@ -187,7 +187,7 @@ class EvaluateSettings(Settings):
         0.95, gt=0.5, lt=1, description="Of the good validation scores; new good parts exceed it with 1 - quantile."
     )
     aupro_limit: float = Field(0.3, gt=0, le=1, description="AUPRO integrates up to this false-positive rate.")
-    embeddings: bool = Field(True, description="PCA, t-SNE and UMAP of the test images.")
+    embeddings: bool = Field(True, description="PCA, t-SNE and UMAP of the test images, before and after fine-tuning.")
     gradcam: int = Field(12, ge=0, le=200, description="Number of test images that get a Grad-CAM.")
 
 

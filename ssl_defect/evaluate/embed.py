@@ -46,6 +46,20 @@ def embed(features: Array, seed: int) -> dict[str, Array]:
     return {**found, "tsne": _tsne(reduced, seed), "umap": _umap(reduced, seed)}
 
 
+def turned(points: Array, reference: Array) -> Array:
+    """Points (n, 2) shifted, turned and mirrored, never stretched, to lie as close as can be to `reference` (n, 2).
+
+    The orthogonal Procrustes problem (Schonemann 1966). As they are where either map says nothing.
+    """
+    if not len(points) or not (np.isfinite(points).all() and np.isfinite(reference).all()):
+        return points
+    centre = reference.mean(axis=0)
+    centred = points - points.mean(axis=0)
+    left, _, right = np.linalg.svd(centred.T @ (reference - centre))
+    found: Array = centred @ (left @ right) + centre
+    return found
+
+
 def _reduce(features: Array) -> Array:
     size = min(REDUCED, *features.shape)
     if len(features) < 2 or np.ptp(features, axis=0).max() == 0:

@@ -37,6 +37,7 @@ class Predictions:
         probabilities: (n, K) or None.
         maps: float32 (n, S, S) in [0, 1], memory-mapped, or None.
         features: (n, width).
+        features_before: (n, width) of the encoder that fine-tuning started from, or None.
         seconds: of the predictions alone, without features.
         others: what else the detector gives, by name, each (n, ...); such as "value" of a regression.
     """
@@ -48,6 +49,7 @@ class Predictions:
     features: Array
     seconds: float
     others: dict[str, Array] = field(default_factory=dict)
+    features_before: Array | None = None
 
 
 class Runner:
@@ -69,6 +71,12 @@ class Runner:
             detector.encoder = folded(detector.encoder)
         lay_out(detector).to(self.device).eval()
 
+    def settle(self, encoder: Encoder) -> Encoder:
+        """Another encoder, to be asked for features beside the detector: folded and on the device as well."""
+        settled = folded(encoder)
+        lay_out(settled).to(self.device)
+        return settled
+
     def pictures(self, store: Store, rows: Array) -> Tensor:
         """Rows of the store as float pictures (B, C, S, S) in [0, 1] on the device.
 
@@ -82,6 +90,13 @@ class Runner:
         pictures = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
         return pictures.permute(0, 3, 1, 2).float() / 255
 
+    def features(self, pictures: Tensor, before: Encoder | None) -> dict[str, Array]:
+        """Pooled features (B, width) of `pictures`, by the detector and, where it is given, by the encoder before."""
+        found = {"features": self.detector.features(pictures)}
+        if before is not None:
+            found["features_before"] = before(pictures[:, : self.detector.spec.channels])
+        return {name: _array(value) for name, value in found.items()}
+
     @contextmanager
     def inference(self) -> Iterator[None]:
         """No gradients, and bfloat16 where it suits."""
@@ -90,16 +105,20 @@ class Runner:
             yield
 
 
-def run(runner: Runner, store: Store, rows: Array, place: Path, features_from: int) -> Predictions:
+def run(
+    runner: Runner, store: Store, rows: Array, place: Path, features_from: int, before: Encoder | None = None
+) -> Predictions:
     """Predict `rows` of the store; maps are written to the file `place`.
 
     Args:
         features_from: features are taken of the rows from this position on; `len(rows)` takes none.
+        before: an encoder whose features are taken as well, at the cost of one pass through it.
 
     Raises:
         UserError: a score is NaN or infinite.
     """
-    parts: dict[str, list[Array]] = {"score": [], "features": []}
+    parts: dict[str, list[Array]] = {"score": []}
+    before = runner.settle(before) if before is not None else None
     maps: Array | None = None
     seconds = 0.0
     starts = range(0, len(rows), BATCH)
@@ -113,8 +132,9 @@ def run(runner: Runner, store: Store, rows: Array, place: Path, features_from: i
         _refuse_nan(found, store, batch)
         if start + len(batch) > features_from:
             with runner.inference():
-                features = runner.detector.features(pictures).float().cpu().numpy()
-            parts["features"].append(features[max(0, features_from - start) :])
+                pooled = runner.features(pictures, before)
+            for name, values in pooled.items():
+                parts.setdefault(name, []).append(values[max(0, features_from - start) :])
         if "map" in found:
             maps = _open(place, len(rows), found["map"]) if maps is None else maps
             maps[start : start + len(batch)] = found.pop("map")
@@ -122,8 +142,8 @@ def run(runner: Runner, store: Store, rows: Array, place: Path, features_from: i
             parts.setdefault(name, []).append(values)
     joined = {name: np.concatenate(values) for name, values in parts.items() if values}
     scores = joined.pop("score", np.zeros(0)).astype(np.float64)
-    features = joined.pop("features", np.zeros((0, 0)))
-    return Predictions(rows, scores, joined.pop("probabilities", None), maps, features, seconds, joined)
+    features, earlier = joined.pop("features", np.zeros((0, 0))), joined.pop("features_before", None)
+    return Predictions(rows, scores, joined.pop("probabilities", None), maps, features, seconds, joined, earlier)
 
 
 def _array(values: Tensor) -> Array:

@@ -27,11 +27,11 @@ def relevance(detector: Detector, x: Tensor) -> Array | None:
     None where the encoder is no plain ViT, or its attention is too large to be held. Picture by picture, in float32
     arithmetic, and the detector is left as it was.
     """
-    blocks = _attentions(detector)
+    blocks = attention_blocks(detector)
     if not blocks or _numbers(detector, blocks) > LARGEST:
         return None
     prefix = detector.encoder.body.num_prefix_tokens
-    maps = [_scaled(_tokens(detector, blocks, picture[None])[prefix:], x.shape[-1]) for picture in x]
+    maps = [enlarged(_tokens(detector, blocks, picture[None])[prefix:], x.shape[-1]) for picture in x]
     return np.stack(maps)
 
 
@@ -66,6 +66,8 @@ def read_by_head(gradients: Tensor) -> Tensor:
 
     A head that reads the class token alone gives it all, which is the paper's case. One that pools the patches gives
     each the same: the mean over them as queries. A decoder gives most to those behind the pixels that are explained.
+    What each token itself says (token times gradient) would mislead: in a ViT that has learned the good patches, which
+    attend to the defect, may speak for it (experiments/where_it_looks.py).
     """
     weights: Tensor = torch.linalg.vector_norm(gradients, dim=1)
     return weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
@@ -74,7 +76,7 @@ def read_by_head(gradients: Tensor) -> Tensor:
 def _tokens(detector: Detector, blocks: list[Any], picture: Tensor) -> Tensor:
     """Relevance (N,) of every token for one picture (1, C, S, S)."""
     x = picture.detach().clone().requires_grad_()  # so that a frozen encoder still passes gradients on
-    with torch.enable_grad(), _exposed(detector, blocks) as (attentions, tokens):
+    with torch.enable_grad(), exposed(detector, blocks) as (attentions, tokens):
         explained = defective_logit(detector(x)["logits"][0].float())
         found = torch.autograd.grad(explained, [*attentions, *tokens], allow_unused=True)
     slopes, ends = found[: len(attentions)], found[len(attentions) :]
@@ -87,7 +89,7 @@ def _tokens(detector: Detector, blocks: list[Any], picture: Tensor) -> Tensor:
 
 
 @contextmanager
-def _exposed(detector: Detector, blocks: list[Any]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+def exposed(detector: Detector, blocks: list[Any]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Attention in plain arithmetic, so that its matrices exist; they, and the tokens of the end, go to two lists."""
     body = detector.encoder.body
     attentions: list[Tensor] = []
@@ -109,7 +111,7 @@ def _exposed(detector: Detector, blocks: list[Any]) -> Iterator[tuple[list[Tenso
             module.fused_attn = before
 
 
-def _attentions(detector: Detector) -> list[Any]:
+def attention_blocks(detector: Detector) -> list[Any]:
     """The attention of every block of a plain ViT; empty for others, or where its matrices cannot be had."""
     if not detector.encoder.is_vit:
         return []
@@ -124,7 +126,8 @@ def _numbers(detector: Detector, attentions: list[Any]) -> int:
     return int(sum(module.num_heads for module in attentions) * tokens**2)
 
 
-def _scaled(relevances: Tensor, size: int) -> Array:
+def enlarged(relevances: Tensor, size: int) -> Array:
+    """Relevance (N,) of patches in reading order as a picture: float32 (size, size), scaled to [0, 1]."""
     side = round(len(relevances) ** 0.5)
     small = relevances.reshape(1, 1, side, side)
     large = functional.interpolate(small, size=(size, size), mode="bilinear")[0, 0]

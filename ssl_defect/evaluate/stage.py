@@ -13,6 +13,7 @@ from ssl_defect.console import say
 from ssl_defect.data.store import Store, open_test
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate import tables
+from ssl_defect.evaluate.before import starting_encoder, told_by_neighbours
 from ssl_defect.evaluate.gradcam import gradcam, worth_a_look
 from ssl_defect.evaluate.inference import Runner, run
 from ssl_defect.evaluate.measure import measure
@@ -25,17 +26,20 @@ CAM_BATCH = 8
 UNEXPLAINED = ("classical", "anomaly")  # no logits to follow back: there is no encoder, or nothing was trained
 
 
-def evaluate(recipe: Recipe, prepared: Path, finetuned: Path, out: Path) -> None:
+def evaluate(recipe: Recipe, prepared: Path, pretrained: Path, finetuned: Path, out: Path) -> None:
     """Run the detector in `finetuned` over the validation and test images of `prepared` and write `out`.
 
-    Both thresholds are chosen on validation. Without masks or maps the pixel metrics are null.
+    Both thresholds are chosen on validation. Without masks or maps the pixel metrics are null. The encoder in
+    `pretrained` is looked at for the embeddings alone, where fine-tuning changed it.
 
     Raises:
         UserError: no test images, a missing or damaged file, another image size, or NaN predictions.
     """
     began = time.perf_counter()
     store, opened = open_test(prepared, out.parent)
-    runner = Runner(load_detector(finetuned / "model.safetensors"), recipe.compute)
+    detector = load_detector(finetuned / "model.safetensors")
+    before = starting_encoder(detector, pretrained) if recipe.evaluate.embeddings else None
+    runner = Runner(detector, recipe.compute)
     val, test = store.rows("val"), store.rows("test")
     if not len(test):
         raise UserError(f"{prepared}: no test images; raise data.test_share and prepare again")
@@ -43,11 +47,12 @@ def evaluate(recipe: Recipe, prepared: Path, finetuned: Path, out: Path) -> None
     scratch = out / ".maps.tmp.npy"
     try:
         features_from = 0 if recipe.evaluate.embeddings else len(val) + len(test)
-        found = run(runner, store, np.concatenate([val, test]), scratch, features_from)
+        found = run(runner, store, np.concatenate([val, test]), scratch, features_from, before)
         results = decide(recipe, store, found, len(val))
         say("evaluate: metrics and intervals")
         metrics, curves = measure(results, runner)
         metrics["protocol"]["test_opened"] = opened
+        metrics["neighbours"] = told_by_neighbours(results)
         tables.write_predictions(out / "predictions.csv", results, runner.detector.spec)
         tables.write_maps(out / "maps.npy", results)
     finally:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_defect.artifacts import atomic
 from ssl_defect.data.records import GOOD
-from ssl_defect.evaluate.embed import embed, spread_over
+from ssl_defect.evaluate.embed import embed, spread_over, turned
 from ssl_defect.evaluate.inference import Predictions
 from ssl_defect.evaluate.metrics import Array
 from ssl_defect.evaluate.results import Results
@@ -22,7 +22,10 @@ PREDICTIONS = (
     *("image", "row", "split", "group", "label", "defect", "score", "verdict"),
     *("correct", "predicted_class", "area_true", "area_predicted", "value_true", "value_predicted"),
 )
-EMBEDDINGS = ("row", "split", "label", "defect", "pca_x", "pca_y", "tsne_x", "tsne_y", "umap_x", "umap_y")
+PROJECTIONS = ("pca", "tsne", "umap")
+PLACES = tuple(f"{name}_{axis}" for name in PROJECTIONS for axis in "xy")
+EMBEDDINGS = ("row", "split", "label", "defect", *PLACES)
+BEFORE = tuple(f"before_{name}" for name in PLACES)
 
 
 def write_predictions(path: Path, results: Results, spec: Spec) -> None:
@@ -92,18 +95,22 @@ def write_maps(path: Path, results: Results) -> None:
 def write_embeddings(path: Path, results: Results) -> None:
     """Coordinates of at most 2,000 images: of the test images, and of validation what room they leave.
 
-    A projection that says nothing of so few images is left empty.
+    A projection that says nothing of so few images is left empty. Where there are features from before fine-tuning,
+    further columns hold their places, each map turned to lie on the one after it.
     """
     picked = spread_over(len(results.test), results.split)
     places = embed(results.found.features[picked], results.recipe.seed)
+    maps = [places[name] for name in PROJECTIONS]
+    if results.found.features_before is not None:
+        earlier = embed(results.found.features_before[picked], results.recipe.seed)
+        maps += [turned(earlier[name], places[name]) for name in PROJECTIONS]
     rows = []
     for i, position in enumerate(picked):
         row = int(results.found.rows[position])
         sample = results.store.samples[row]
-        numbers = [value for name in ("pca", "tsne", "umap") for value in places[name][i]]
-        cells = [f"{value:.5g}" if np.isfinite(value) else "" for value in numbers]
+        cells = [f"{value:.5g}" if np.isfinite(value) else "" for one in maps for value in one[i]]
         rows.append([row, sample.split, sample.label, sample.defect, *cells])
-    _write_csv(path, EMBEDDINGS, rows)
+    _write_csv(path, EMBEDDINGS + (BEFORE if len(maps) > len(PROJECTIONS) else ()), rows)
 
 
 def write_arrays(path: Path, **arrays: Array) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
 
-from ssl_defect.report import gallery
+from ssl_defect.report import before, gallery
 from ssl_defect.report.numbers import counted
 from ssl_defect.report.pictures import aspect_of, inline, packed
 from ssl_defect.report.records import Prediction, RunRecords
@@ -29,6 +29,8 @@ def section(records: RunRecords, rows: Rows, classes: list[str]) -> dict[str, An
     """`all`: the maps of the detector's features; `moved`: those over the pretraining; `own`: JSON of their pictures.
 
     Both have `modes`, what else the points can be coloured by, each with its legend, and `data`, JSON for the script.
+    `before` are the figures of the features that fine-tuning started from, by the name of their projection, and
+    `change` says what neighbours make of both; empty where there are none.
 
     Args:
         rows: of embeddings.csv; none where there are no such maps.
@@ -43,6 +45,8 @@ def section(records: RunRecords, rows: Rows, classes: list[str]) -> dict[str, An
         "moved": _clouds(records, moved, judged, SMALL),
         "own": _json(_own(records, list(dict.fromkeys([*drawn, *moved])), judged)),
         "images": _images(records, list(defects)),
+        "before": before.figures(rows, classes, {row for row, one in judged.items() if not one.correct}),
+        "change": before.change(records.metrics),
     }
 
 

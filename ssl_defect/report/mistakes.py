@@ -134,7 +134,9 @@ def _explained(records: RunRecords, one: Prediction, doubted: Doubts) -> dict[st
     cam = heat_uri(records.gradcam[one.row])
     beside = records.relevance.get(one.row)
     layers = [("Grad-CAM", cam)] if beside is None else [("relevance", heat_uri(beside)), ("Grad-CAM", cam)]
-    return {"shot": _framed(records, one, ("", ""), doubted), "layers": layers}
+    maps = {"relevance": beside, "Grad-CAM": records.gradcam[one.row]}
+    empty = [name for name, values in maps.items() if values is not None and not values.any()]
+    return {"shot": _framed(records, one, ("", ""), doubted), "layers": layers, "empty": empty}
 
 
 def _framed(records: RunRecords, one: Prediction, layers: tuple[str, str], doubted: Doubts) -> Shot:

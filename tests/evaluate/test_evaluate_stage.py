@@ -81,7 +81,7 @@ def _evaluate(tmp_path, monkeypatch, detector, recipe=None, **kind):
     monkeypatch.setattr(stage, "load_detector", lambda path: detector)
     out = tmp_path / "evaluate"
     out.mkdir()
-    stage.evaluate(recipe or _recipe(), prepared, tmp_path / "finetune", out)
+    stage.evaluate(recipe or _recipe(), prepared, tmp_path / "pretrain", tmp_path / "finetune", out)
     return out
 
 
@@ -131,7 +131,7 @@ def test_the_files_agree_with_each_other(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "load_detector", lambda path: Known())
     out = tmp_path / "evaluate"
     out.mkdir()
-    stage.evaluate(_recipe(), prepared, tmp_path, out)
+    stage.evaluate(_recipe(), prepared, tmp_path, tmp_path, out)
     metrics, _, rows = _read(out)
     test = [row for row in rows if row["split"] == "test"]
     labels, scores = [int(row["label"]) for row in test], [float(row["score"]) for row in test]
@@ -235,7 +235,7 @@ def test_a_real_detector_from_its_file_alone(tmp_path, task, backbone):
     out.mkdir()
     save_detector(finetuned / "model.safetensors", Detector(build_encoder(backbone, SIZE), spec))
     prepared = _prepare(tmp_path / "prepare", DEFECTS[:20])
-    stage.evaluate(_recipe(task, gradcam=5), prepared, finetuned, out)
+    stage.evaluate(_recipe(task, gradcam=5), prepared, tmp_path / "pretrain", finetuned, out)
     metrics, _, rows = _read(out)
     assert (metrics["pixel"] is None) == (task == "classification")
     assert metrics["protocol"]["task"] == task

@@ -141,7 +141,7 @@ def test_maps_in_range_that_do_not_depend_on_the_batch(task):
 def test_fused_or_not_the_detector_says_the_same():
     detector = _detector()
     x = torch.rand(2, 1, SIZE, SIZE)
-    with torch.no_grad(), module._exposed(detector, module._attentions(detector)) as (attentions, _):
+    with torch.no_grad(), module.exposed(detector, module.attention_blocks(detector)) as (attentions, _):
         plain = detector(x)["logits"]
         assert all(torch.allclose(one.sum(-1), torch.ones(()), atol=1e-5) for one in attentions)
         assert len(attentions) == len(detector.encoder.body.blocks)

@@ -83,7 +83,7 @@ def run(recipe: Recipe, prepared: Path, out: Path) -> dict:
     """The stages finetune and evaluate; there is no pretraining and no encoder."""
     finetune(recipe, prepared, out / "none", out / "finetune")
     (out / "evaluate").mkdir()
-    evaluate(recipe, prepared, out / "finetune", out / "evaluate")
+    evaluate(recipe, prepared, out / "none", out / "finetune", out / "evaluate")
     (out / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
     return json.loads((out / "evaluate" / "metrics.json").read_text())
 

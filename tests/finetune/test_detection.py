@@ -287,7 +287,7 @@ def test_the_stages_take_it(name: str, options: dict, make_case: Callable, tmp_p
     write_json(case.prepared / "audit.json", {})
     changes = {"embeddings": False, "bootstrap": 100, "gradcam": 2}
     recipe = case.recipe.model_copy(update={"evaluate": case.recipe.evaluate.model_copy(update=changes)})
-    evaluate(recipe, case.prepared, tmp_path / "finetune", tmp_path / "evaluate")
+    evaluate(recipe, case.prepared, case.pretrained, tmp_path / "finetune", tmp_path / "evaluate")
     assert {path.name for path in (tmp_path / "evaluate").iterdir()} >= {"metrics.json", "maps.npy", "gradcam.npz"}
     metrics = read_json(tmp_path / "evaluate" / "metrics.json")
     block = metrics["task"]

@@ -165,7 +165,7 @@ def test_the_metrics_of_a_real_evaluation_are_on_its_page(tmp_path: Path) -> Non
     options = {"decoder_width": 8, "score_share": 0.01}
     spec = Spec("segmentation", "test_resnet", 32, 1, ["good", "defective"], options)
     save_detector(tmp_path / "finetune" / "model.safetensors", Detector(build_encoder("test_resnet", 32), spec))
-    evaluate(recipe, tmp_path / "prepare", tmp_path / "finetune", tmp_path / "evaluate")
+    evaluate(recipe, *(tmp_path / stage for stage in ("prepare", "pretrain", "finetune", "evaluate")))
     page, metrics = read(tmp_path, recipe)
     curves = json.loads((tmp_path / "evaluate" / "curves.json").read_text(encoding="utf-8"))
     assert set(curves["classes"]) == set(metrics["classes"]) == {"crack", "stain"}

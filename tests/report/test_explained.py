@@ -43,3 +43,11 @@ def test_others_have_grad_cam_alone(tmp_path: Path) -> None:
     text = Page(render(records)).text
     assert "By Grad-CAM (Selvaraju et al., ICCV 2017)." in text
     assert "Two readings" not in text
+
+
+def test_a_map_without_any_heat_says_so_instead_of_looking_broken(tmp_path: Path) -> None:
+    records = read_run(build(tmp_path, FAKE), tmp_path)
+    assert "is empty: nowhere" not in render(records)
+    first = next(iter(records.gradcam))
+    records.gradcam[first] = np.zeros_like(records.gradcam[first])
+    assert render(records).count("Grad-CAM is empty: nowhere") == 1
