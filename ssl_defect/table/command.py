@@ -12,6 +12,7 @@ from ssl_defect.artifacts import atomic
 from ssl_defect.console import say
 from ssl_defect.data.contents import remembering
 from ssl_defect.errors import UserError, clear_system_errors
+from ssl_defect.table.answer import answers
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, Run, baseline_of, cells_of, runs_of
 from ssl_defect.table.layout import Grid
@@ -113,7 +114,11 @@ def _write(
         raise UserError(f"{out}: no run of the table is finished: {reason}")
     results = _results(table, cells, jobs, failed)
     base = table.base if isinstance(table.base, str) else "in the table"
-    written = write_all(results, notes(results, base), out)
+    folders = {cell.name: [job.folder for job in ready if job.run.cell is cell] for cell in cells}
+    said = answers(results, folders)
+    for line in said:
+        say(f"table: {line}")
+    written = write_all(results, said, notes(results, base), out)
     for metric, ranked in results.ranked.items():
         path = out / f"ranks-{metric.replace(' ', '_')}.svg"
         with atomic(path) as temporary:

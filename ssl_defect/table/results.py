@@ -71,7 +71,7 @@ def judge(
     for metric in table.metrics:
         some = found.of(metric)
         _compare(some, cells, measured, table)
-        for group in _groups(some, table):
+        for group in groups(some, table):
             _crown(group, measured, table)
         for one, value in zip(some, _figures(some, table, metric), strict=True):
             one.published = value
@@ -115,7 +115,7 @@ def _leaves_zero(change: Entry) -> bool:
     return change["low"] is not None and (change["low"] > 0 or change["high"] < 0)
 
 
-def _groups(some: Iterable[Result], table: TableSettings) -> list[list[Result]]:
+def groups(some: Iterable[Result], table: TableSettings) -> list[list[Result]]:
     """Cells that differ in the axes of the baseline alone (in those of the rows where there is none)."""
     free = set(table.baseline) or set(table.rows) or set(table.matrix) - set(table.columns)
     found: dict[tuple[str, ...], list[Result]] = {}

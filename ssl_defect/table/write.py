@@ -30,18 +30,23 @@ LATEX = {
 }
 
 
-def write_all(results: Results, notes: list[str], out: Path) -> list[Path]:
-    """Write `table.csv`, `table.md`, `table.tex` and `table.json` into `out`; their paths."""
+def write_all(results: Results, answers: list[str], notes: list[str], out: Path) -> list[Path]:
+    """Write `table.csv`, `table.md`, `table.tex` and `table.json` into `out`; their paths.
+
+    Args:
+        answers: what stands above the table, in sentences; `notes`: what stands below it.
+    """
     made = grids(results)
     texts = {
         "table.csv": csv_of(results),
-        "table.md": markdown(results.table.name, results.table.description, made, notes),
+        "table.md": markdown(results.table.name, [results.table.description, _listed(answers)], made, notes),
         "table.tex": latex(results.table.name, made, notes),
     }
     for name, text in texts.items():
         with atomic(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
-    write_json(out / "table.json", {"name": results.table.name, "notes": notes, "results": rows_of(results)})
+    whole = {"name": results.table.name, "answers": answers, "notes": notes, "results": rows_of(results)}
+    write_json(out / "table.json", whole)
     return [*(out / name for name in texts), out / "table.json"]
 
 
@@ -89,16 +94,22 @@ def csv_of(results: Results) -> str:
     return buffer.getvalue()
 
 
-def markdown(name: str, description: str, made: list[Grid], notes: list[str]) -> str:
-    """The grids as GitHub's tables, the notes as a list below."""
-    lines = [f"# {name}", ""] + ([description, ""] if description else [])
+def markdown(name: str, above: list[str], made: list[Grid], notes: list[str]) -> str:
+    """The grids as GitHub's tables below paragraphs, the notes as a list below."""
+    lines = [f"# {name}", ""]
+    for paragraph in filter(None, above):
+        lines += [paragraph, ""]
     for grid in made:
         lines += [f"**{grid.caption}**", ""] if grid.caption else []
         lines.append("| " + " | ".join(map(_plain, grid.heads)) + " |")
         lines.append("|" + "---|" * len(grid.heads))
         lines += ["| " + " | ".join(map(_marked, row)) + " |" for row in grid.rows]
         lines.append("")
-    return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
+    return "\n".join([*lines, _listed(notes)]) + "\n"
+
+
+def _listed(texts: list[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)
 
 
 def _plain(text: str) -> str:

@@ -133,7 +133,7 @@ def test_holm_is_over_all_rows_of_the_table() -> None:
 def test_a_failed_cell_is_shown_with_its_reason() -> None:
     table = table_of()
     found = results(table, {"mae": "seed 0: no good images"})
-    text = markdown(table.name, "", grids(found), notes(found, "base.yaml"))
+    text = markdown(table.name, [], grids(found), notes(found, "base.yaml"))
     assert "| mae | failed |" in text
     assert "- failed: mae: seed 0: no good images" in text
     assert [one.state for one in found.every] == ["finished", "failed", "finished"]
@@ -162,7 +162,7 @@ def test_published_figures_stand_beside_ours_or_alone() -> None:
     block = {"source": "Roth et al., CVPR 2022", "note": "224 px", "metric": "image auroc", "values": values}
     table = table_of(published=[block], unit="percent")
     found = results(table)
-    text = markdown(table.name, "what for", grids(found), notes(found, "base.yaml"))
+    text = markdown(table.name, ["what for"], grids(found), notes(found, "base.yaml"))
     line, changed = [line for line in text.splitlines() if line.startswith("| moco | **")]
     assert "97.9" not in changed
     assert "[97.9 ± 0.4; 1]" in line

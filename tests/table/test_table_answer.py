@@ -1,0 +1,81 @@
+"""What a table answers: the best row with its difference, the labels it saves, and the detector to take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from test_table_results import STRENGTH, measured
+
+from ssl_defect.artifacts import write_json
+from ssl_defect.table.answer import answers
+from ssl_defect.table.expand import cells_of
+from ssl_defect.table.results import Results, judge
+from ssl_defect.table.settings import TableSettings
+
+MATRIX = {"start": {name: {} for name in STRENGTH}, "finetune.labels_per_class": [5, None]}
+
+
+def results(strengths: dict[tuple[str, str], float], **more: Any) -> Results:
+    whole: dict[str, Any] = {"name": "t", "base": {}, "matrix": MATRIX, "baseline": {"start": "none"}}
+    table = TableSettings.model_validate(whole | more)
+    cells = cells_of(table)
+    found = {
+        cell.name: measured(cell, strengths[cell.labels["start"], cell.labels.get("finetune.labels_per_class", "5")])
+        for cell in cells
+        if (cell.labels["start"], cell.labels.get("finetune.labels_per_class", "5")) in strengths
+    }
+    return judge(table, cells, found, {}, 3)
+
+
+CLEAR = {("none", "5"): 0.3, ("moco", "5"): 1.8, ("none", "all"): 0.9, ("moco", "all"): 2.2}
+
+
+def test_the_best_its_difference_and_the_labels_that_it_saves() -> None:
+    found = results(CLEAR)
+    by = {(one.cell.labels["start"], one.cell.labels["finetune.labels_per_class"]): one for one in found.every}
+    few, every, saved, warning = answers(found, {})
+    change = by["moco", "5"].change
+    assert by["moco", "5"].verdict == "better"
+    value = by["moco", "5"].entry["value"]
+    assert few == (
+        f"labels per class 5: moco is best by image auroc, {value:.3f}: {change['value']:+.3f} "
+        f"({change['low']:+.3f} to {change['high']:+.3f}) over none, corrected p {change['holm']:.2g}."
+    )
+    assert every.startswith("labels per class all: moco is best")
+    assert saved.startswith(f"moco with 5 labels per class has image auroc {value:.3f}, none with all labels ")
+    assert "chosen by these test images" in warning
+
+
+def test_no_labels_are_said_to_be_saved_where_none_are() -> None:
+    found = answers(results(CLEAR | {("none", "all"): 3.0, ("moco", "all"): 3.1}), {})
+    assert not [line for line in found if "with 5 labels per class has" in line]
+
+
+def test_a_best_within_chance_is_not_called_better() -> None:
+    equal = {("none", "5"): 0.6, ("mae", "5"): 0.6}
+    line = answers(results(equal), {})[0]
+    assert "is best" not in line
+    assert "is not shown to be better than none" in line or "nothing is better than none" in line
+
+
+def test_a_baseline_in_front_and_a_table_without_one() -> None:
+    assert answers(results({("none", "5"): 2.5, ("moco", "5"): 0.5}), {})[0].startswith(
+        "labels per class 5: nothing is better than none by image auroc"
+    )
+    assert answers(results(CLEAR, baseline={}), {}) == []
+    assert answers(results({("moco", "5"): 1.8, ("mae", "5"): 0.5}), {}) == []  # the baseline is not finished
+
+
+def test_the_detector_is_the_seed_that_is_best_on_validation(tmp_path: Path) -> None:
+    found = results(CLEAR)
+    cell = next(c for c in found.cells if c.labels == {"start": "moco", "finetune.labels_per_class": "5"})
+    runs = [tmp_path / f"seed{seed}" for seed in range(3)]
+    for run, value in zip(runs, (0.2, 0.7, 0.7), strict=True):
+        (run / "finetune").mkdir(parents=True)
+        write_json(run / "finetune" / "finetune.json", {"best_validation": value})
+    line = answers(found, {cell.name: runs})[0]
+    assert line.endswith(f"That detector: `ssl-defect predict {runs[1]} PICTURES --out FOLDER`")
+    for run in runs:
+        write_json(run / "finetune" / "finetune.json", {})  # a detector of good images alone
+    assert f"predict {runs[0]} " in answers(found, {cell.name: runs})[0]
