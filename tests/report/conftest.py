@@ -85,3 +85,15 @@ def visit(browser: Any, run: Path) -> Iterator[Callable[..., Any]]:
     yield go
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+@pytest.fixture
+def maps(visit: Callable[..., Any]) -> Callable[..., Any]:
+    """`visit`, and no smooth scrolling: what is pointed at stays where it was measured."""
+
+    def go(**settings: Any) -> Any:
+        page = visit(**settings)
+        page.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
+        return page
+
+    return go

@@ -50,16 +50,6 @@ def records(run: Path) -> RunRecords:
     return read_run(FAKE.recipe, run)
 
 
-@pytest.fixture
-def maps(visit: Visit) -> Visit:
-    def go(**settings: Any) -> Any:
-        page = visit(**settings)
-        page.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
-        return page
-
-    return go
-
-
 def rects(page: Any) -> list[dict[str, float]]:
     found: list[dict[str, float]] = page.execute_script(
         "return [...document.querySelectorAll('.cloud')].map((box) => box.getBoundingClientRect().toJSON())"

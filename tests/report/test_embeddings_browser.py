@@ -45,16 +45,6 @@ def records(run: Path) -> RunRecords:
     return read_run(FAKE.recipe, run)
 
 
-@pytest.fixture
-def maps(visit: Visit) -> Visit:
-    def go(**settings: Any) -> Any:
-        page = visit(**settings)
-        page.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
-        return page
-
-    return go
-
-
 def drawn(records: RunRecords) -> list[int]:
     """Rows in the order in which the figures draw them: class by class."""
     classes = [name for name in records.store.classes if name in {row["defect"] for row in records.embeddings or []}]
