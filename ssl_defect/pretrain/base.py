@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.distributed as dist
@@ -43,6 +43,17 @@ class Facts:
     sample: Tensor | None = None
 
 
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """Every BatchNorm in it."""
+    return [found for found in module.modules() if isinstance(found, nn.modules.batchnorm._BatchNorm)]
+
+
+def has_statistics(encoder: nn.Module) -> bool:
+    """Whether some BatchNorm of the encoder has seen pictures: a new one has a mean of 0 everywhere."""
+    means = [norm.running_mean for norm in batch_norms(encoder)]
+    return any(isinstance(mean, Tensor) and bool(mean.any()) for mean in means)
+
+
 class Method(nn.Module):
     """A pretraining method: its networks, its views and its loss.
 
@@ -79,6 +90,7 @@ class Method(nn.Module):
         self.encoder = encoder
         self.partners = False
         self.chance = None
+        self._still: list[nn.Module] = []
 
     @classmethod
     def check(cls, encoder: Encoder, options: Any, facts: Facts) -> None:
@@ -93,6 +105,26 @@ class Method(nn.Module):
         """The method after `check`; its own weights come from torch's global seed."""
         cls.check(encoder, options, facts)
         return cls(encoder, options, facts)  # type: ignore[call-arg]
+
+    def keep_statistics(self, setting: str) -> bool:
+        """Hold the BatchNorm statistics of the encoder and its copies where they are; whether they are held.
+
+        Gathered anew on a small set they undo what an encoder was trained for, though no weight changes.
+
+        Args:
+            setting: `frozen`; `train` holds none; `auto` those of an encoder that has seen pictures.
+        """
+        if setting == "frozen" or (setting == "auto" and has_statistics(self.encoder)):
+            encoders = [module for module in self.modules() if isinstance(module, Encoder)]
+            self._still = [norm for encoder in encoders for norm in batch_norms(encoder)]
+        return bool(self._still)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set train or eval mode; statistics that are held stay as they are."""
+        super().train(mode)
+        for norm in self._still:
+            norm.eval()
+        return self
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """What `losses` gives for the `views` of the batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -41,12 +41,6 @@ class OutlineSettings(ViewSettings):
         description="Weight of telling defective pictures by the pooled features: classification and the probe read "
         "these, and outlines alone would leave them to chance.",
     )
-    batch_norm: Literal["auto", "train", "frozen"] = Field(
-        "auto",
-        description="BatchNorm of the encoder: `frozen` keeps its statistics, `train` gathers them anew; `auto` "
-        "freezes those of an encoder that was trained before, as fine-tuning does after it: statistics of small "
-        "batches full of defects are not those of good parts.",
-    )
 
 
 class Outliner(Method):
@@ -63,7 +57,6 @@ class Outliner(Method):
         # the very modules of the segmentation task, so that their names and shapes fit
         self.head = SegmentationHead(encoder, [], {"decoder_width": options.decoder_width, "score_share": 1.0})
         self.judge = nn.Linear(encoder.width, 1)
-        self.frozen = options.batch_norm == "frozen" or (options.batch_norm == "auto" and has_statistics(encoder))
 
     @classmethod
     def check(cls, encoder: Encoder, options: Any, facts: Facts) -> None:
@@ -73,14 +66,6 @@ class Outliner(Method):
                 f"data.image_size: synthetic defects need pictures of {LEAST_SIDE} pixels or more, got "
                 f"{facts.image_size}; take {LEAST_SIDE}, or 128 to outline small ones"
             )
-
-    def train(self, mode: bool = True) -> Outliner:
-        """Set train or eval mode; frozen statistics stay as they are."""
-        super().train(mode)
-        for module in self.encoder.modules() if self.frozen else ():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-        return self
 
     def blemish(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Pictures (B, C, S, S) in [0, 1] with defects, and what is to be predicted, (B, 1, S, S) in [0, 1]."""
@@ -121,12 +106,6 @@ class Outliner(Method):
     def handover(self) -> dict[str, Tensor]:
         """`decoder.*` and `last.*`, under the names that segmentation has for them."""
         return dict(self.head.state_dict())
-
-
-def has_statistics(encoder: nn.Module) -> bool:
-    """Whether some BatchNorm of the encoder has seen pictures: a new one has a mean of 0 everywhere."""
-    means = [m.running_mean for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    return any(mean is not None and bool(mean.any()) for mean in means)
 
 
 def overlap(logits: Tensor, target: Tensor) -> Tensor:

@@ -64,12 +64,13 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
     else:
         torch.manual_seed(mixed_seed(recipe.pretrain_seed, 1))
         method = kind.build(encoder, options, make_facts(recipe, store, len(rows)))
+        held = method.keep_statistics(recipe.pretrain.batch_norm)
         work = Work(recipe, method, store, rows, origin, out)
         train_preliminary(work, fabric)
         with Watch(work, probe, fabric) as watch:
             state = train(work, watch, fabric)
             watch.finish()
-        extra, told = method.handover(), describe(method)
+        extra, told = method.handover(), describe(method) | {"batch_norm": "frozen" if held else "train"}
     if fabric.is_global_zero:
         save_encoder(out / ENCODER, encoder, {"method": recipe.pretrain.method, "origin": origin}, extra)
         told |= {"origin": origin, "precision": precision_name(fabric), "probe": {"k": probe.k}}

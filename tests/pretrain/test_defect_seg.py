@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from striped_parts import SIZE
-from torch import Tensor
 
 from ssl_defect.errors import UserError
 from ssl_defect.finetune.start import build_detector
@@ -18,7 +17,7 @@ from ssl_defect.nets.mask_losses import binary_focal_loss, dice_loss, dice_of, d
 from ssl_defect.nets.weights import save_encoder
 from ssl_defect.pretrain.base import Facts
 from ssl_defect.pretrain.defect_seg import DefectSeg, Options
-from ssl_defect.pretrain.outlining import has_statistics, overlap
+from ssl_defect.pretrain.outlining import overlap
 
 FACTS = Facts(1, 64, SIZE, 16, 10, 4)
 
@@ -132,28 +131,6 @@ def test_a_decoder_of_another_width_is_left_out_and_the_remedy_said_in_one_line(
 def test_classification_takes_the_encoder_and_says_nothing_of_the_decoder(tmp_path: Path, capfd: Any) -> None:
     build_detector(spec(8, "classification"), written(make(), tmp_path))
     assert "decoder" not in capfd.readouterr().err
-
-
-def statistics(method: DefectSeg) -> list[Tensor]:
-    return [value.clone() for name, value in method.encoder.state_dict().items() if "running" in name]
-
-
-@pytest.mark.parametrize(
-    ("setting", "trained", "frozen"),
-    [("auto", False, False), ("auto", True, True), ("train", True, False), ("frozen", False, True)],
-)
-def test_batch_norm_is_frozen_where_it_was_trained_before(setting: Any, trained: bool, frozen: bool) -> None:
-    torch.manual_seed(0)
-    encoder = build_encoder("test_resnet", SIZE)
-    if trained:
-        encoder(torch.rand(8, 1, SIZE, SIZE))
-    assert has_statistics(encoder) == trained
-    method = DefectSeg.build(encoder, Options(batch_norm=setting, decoder_width=8), FACTS)
-    assert isinstance(method, DefectSeg)
-    method.train()
-    before = statistics(method)
-    method(a_batch(), 0.0)
-    assert all(torch.equal(a, b) for a, b in zip(before, statistics(method), strict=True)) == frozen
 
 
 def test_what_cannot_be_is_refused_in_one_line() -> None:
