@@ -25,10 +25,11 @@ METRICS = {
     "pixel aupro": "AUPRO",
     "pixel dice": "Dice",
 }
-TOLERANCE = 0.005
-"""How far a metric of the kept records may lie from the recorded one before no difference is drawn from them.
+TOLERANCE = 0.02
+"""How far a metric of the kept records may lie from the recorded one before no interval is drawn from them.
 
-Maps are kept at 8 bits; a map that never passes a few hundredths has few levels left.
+Values are always the recorded ones; only their spread over groups comes from the maps, which are kept at 8 bits: a map
+that never passes a few hundredths, or is nearly 0 or 1 everywhere, has few levels left.
 """
 
 
@@ -37,7 +38,7 @@ class Measured:
     """The metrics of an arm from the records kept.
 
     Attributes:
-        points: metric -> (seeds,) on the test images as they are.
+        points: metric -> (seeds,) as the evaluations recorded them.
         without: metric -> (seeds, blocks) without each block of test groups in turn.
         entries: metric -> value with its interval, as metrics.json has it for a single run.
         apart: metric -> why no difference can be drawn.
@@ -98,7 +99,14 @@ def _measured(arm: Arm, level: float) -> Measured:
     stacked = {name: np.stack(without[name]) for name in whole}
     entries = {name: _entry(arm, name, stacked[name], level) for name in whole}
     apart = {name: why for name in whole if (why := _why_apart(arm, name, whole[name]))}
-    return Measured(arm, whole, stacked, entries, apart)
+    points_told = {name: _told(arm, name, values) for name, values in whole.items()}
+    return Measured(arm, points_told, stacked, entries, apart)
+
+
+def _told(arm: Arm, metric: str, kept: Array) -> Array:
+    """What the evaluations recorded (seeds,); what the records kept give where one recorded nothing."""
+    values = [recorded(run, metric)["value"] for run in arm.runs]
+    return kept if None in values else np.array(values, np.float64)
 
 
 def recorded(run: Run, metric: str) -> Entry:

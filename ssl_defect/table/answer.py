@@ -115,6 +115,8 @@ def _labels_saved(asked: Sequence[tuple[Sequence[Result], Result]], results: Res
         best, sign = _best(group), better(base.metric)
         if sign * _value(best) >= sign * _value(base):
             mine, theirs = results.measured[best.cell.name], results.measured[base.cell.name]
+            if mine.seeds != theirs.seeds:
+                return ""  # their means are not of the same runs
             change = _difference(paired(mine, theirs, base.metric, results.table.level))
             return (
                 f"{_row(best.cell, results)} with {_count(budget)} per class has {base.metric} {_value(best):.3f}, "
