@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "report"))
+from before_records import add_before
 from fabricated_run import Fake, build
 
 from ssl_defect.artifacts import machine, versions
@@ -99,6 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         run = Path(name)
         recipe = build(run, Fake(count=2 * count - 1, size=SIDE, channels=3, gradcam=12))
+        add_before(run)
         if not noise:
             textures(run)
         seconds, used = [], []
