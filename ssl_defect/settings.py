@@ -92,9 +92,7 @@ class PretrainSettings(Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises linearly.")
     clip_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global norm.")
     batch_norm: Literal["auto", "train", "frozen"] = Field(
-        "auto",
-        description="Statistics of the encoder's BatchNorm: `frozen` keeps them, `train` gathers them anew, `auto` "
-        "freezes those of an encoder that was trained before, as fine-tuning does.",
+        "auto", description="The encoder's statistics: kept (`frozen`), gathered anew, or kept if it was trained before."
     )
     keep_every: int = Field(0, ge=0, description="Keep an encoder file every so many epochs; 0 keeps the last only.")
     probe_every: int = Field(1, ge=1, description="Epochs between two probes.")
