@@ -92,7 +92,7 @@ class PretrainSettings(Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises linearly.")
     clip_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global norm.")
     batch_norm: Literal["auto", "train", "frozen"] = Field(
-        "auto", description="The encoder's statistics: kept (`frozen`), gathered anew, or kept if it was trained before."
+        "auto", description="The encoder's statistics: `frozen`, gathered anew, or frozen if it was trained."
     )
     keep_every: int = Field(0, ge=0, description="Keep an encoder file every so many epochs; 0 keeps the last only.")
     probe_every: int = Field(1, ge=1, description="Epochs between two probes.")
@@ -121,9 +121,7 @@ class FinetuneSettings(Settings):
     nesterov: bool = Field(False, description="Nesterov's momentum, for `sgd`.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of head and decoder.")
     encoder_learning_rate: float = Field(3e-4, ge=0, description="Peak learning rate of the encoder; 0 freezes it.")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="Each layer of the encoder has the rate of the layer above it times this."
-    )
+    layer_decay: float = Field(1.0, gt=0, le=1, description="Each encoder layer has the rate of that above times this.")
     schedule: Literal["cosine", "one_cycle", "step", "constant", "plateau"] = Field(
         "cosine", description="The rate over the steps; `plateau` lowers it where validation no longer improves."
     )
