@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssl_defect.artifacts import digest
+from ssl_defect.artifacts import Record, digest
 from ssl_defect.config import load_recipe
 from ssl_defect.errors import UserError
 from ssl_defect.report.numbers import ABSENT
@@ -107,16 +107,24 @@ class Run:
 
     def cost(self) -> dict[str, float | None]:
         """Minutes, MB, milliseconds and MB on disk; None where the records do not tell."""
-        records, model = self.records, self.folder / "finetune" / "model.safetensors"
-        peaks = [one.peak_memory_mb for name, one in records.stages.items() if one and name != "prepare"]
-        pretrained = _minutes(records.pretrain, "training_seconds", "seconds")
-        return {
-            "pretraining": 0.0 if records.pretrain["method"] in WITHOUT else pretrained,
-            "training": _minutes(records.finetune, "seconds"),
-            "memory": max(peaks, default=0.0) or None,
-            "speed": records.metrics.get("ms_per_image"),
-            "size": model.stat().st_size / 1e6 if model.is_file() else None,
-        }
+        told = self.records
+        stages = [one for name, one in told.stages.items() if one and name != "prepare"]
+        return costs_of(self.folder, told.pretrain, told.finetune, told.metrics, stages)
+
+
+def costs_of(
+    folder: Path, pretrain: dict[str, Any], finetune: dict[str, Any], metrics: dict[str, Any], stages: Sequence[Record]
+) -> dict[str, float | None]:
+    """Minutes, MB, milliseconds and MB on disk, from a run's records after prepare; None where they do not tell."""
+    model = folder / "finetune" / "model.safetensors"
+    pretrained = _minutes(pretrain, "training_seconds", "seconds")
+    return {
+        "pretraining": 0.0 if pretrain["method"] in WITHOUT else pretrained,
+        "training": _minutes(finetune, "seconds"),
+        "memory": max((one.peak_memory_mb for one in stages), default=0.0) or None,
+        "speed": metrics.get("ms_per_image"),
+        "size": model.stat().st_size / 1e6 if model.is_file() else None,
+    }
 
 
 @dataclass(frozen=True, eq=False)

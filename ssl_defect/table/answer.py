@@ -11,6 +11,7 @@ from ssl_defect.table.expand import Cell, baseline_of
 from ssl_defect.table.layout import title
 from ssl_defect.table.measure import Entry, better, paired
 from ssl_defect.table.results import Result, Results, groups
+from ssl_defect.table.settings import VALIDATION
 
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
 ALL = "all"  # how a budget without bound is written
@@ -30,13 +31,14 @@ def answers(results: Results, folders: Folders) -> list[str]:
     ]
     found = [_answer(group, base, results, folders) for group, base in asked]
     saved = _labels_saved(asked, results)
+    images = "validation" if results.table.metrics[0] == VALIDATION else "test"
     if not found:
         return []
     return [
         *found,
         *([saved] if saved else []),
-        "Each best was chosen by these test images, which flatters its own value; differences are corrected for the "
-        "number of rows (Holm).",
+        f"Each best was chosen by these {images} images, which flatters its own value; differences are corrected for "
+        "the number of rows (Holm).",
     ]
 
 

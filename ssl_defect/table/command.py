@@ -22,6 +22,7 @@ from ssl_defect.table.planning import Job, jobs_of, overview, read_work
 from ssl_defect.table.protocol import notes
 from ssl_defect.table.results import Results, judge
 from ssl_defect.table.settings import TableSettings, load_table
+from ssl_defect.table.validation import measure_validation
 from ssl_defect.table.work import work_off
 from ssl_defect.table.write import write_all
 
@@ -63,7 +64,7 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
     with clear_system_errors(out), remembering(out / DIGESTS):
         if not dry:
             out.mkdir(parents=True, exist_ok=True)
-        jobs = jobs_of(runs, out)
+        jobs = jobs_of(runs, out, table.last_stage)
         mine = [job for job in jobs if job.run in chosen]
         work = read_work(out)
         with nullcontext(ThisMachine()) if dry else _place(asked) as place:
@@ -124,7 +125,7 @@ def _write(
         with atomic(path) as temporary:
             temporary.write_text(diagram(ranked, f"{table.name}: {metric}"), encoding="utf-8", newline="\n")
         written.append(path)
-    if table.html and len(ready) > 1:
+    if table.html and len(ready) > 1 and table.last_stage == "evaluate":
         written.append(_compared(ready, table, cells, out))
     return written
 
@@ -139,7 +140,8 @@ def _results(table: TableSettings, cells: list[Cell], jobs: list[Job], failed: d
         if told:
             reasons[cell.name] = told[0]
         if done:
-            measured[cell.name] = measure(cell, done, table.metrics)
+            closed = table.last_stage == "finetune"
+            measured[cell.name] = measure_validation(cell, done) if closed else measure(cell, done, table.metrics)
     return judge(table, cells, measured, reasons, len(table.seed_list))
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ssl_defect.config import ComputeSettings
 from ssl_defect.table.planning import Work
+from ssl_defect.table.warm import Warm, can_warm
 
 ROOM_MB = 1500.0  # memory of a process of which nothing is known yet
 LOG = "log.txt"
@@ -65,7 +66,9 @@ class ThisMachine:
         return max(1, cores() // side_by_side)
 
     def start(self, command: Sequence[str], folder: Path, more: Mapping[str, str], needs: ComputeSettings) -> Process:
-        """A child of this process."""
+        """A child of this process; one of our own commands as a fork of one that has loaded its libraries."""
+        if can_warm(command):
+            return Warm(command, folder / LOG, more)
         with (folder / LOG).open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | dict(more)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssl_defect.artifacts import Record, read_record
+from ssl_defect.artifacts import Record, read_json, read_record
 from ssl_defect.compare.measure import TOLERANCE, families, recorded
 from ssl_defect.compare.runs import Run
 from ssl_defect.compare.seeds import parts
@@ -20,9 +20,11 @@ from ssl_defect.evaluate.metrics import WHY
 from ssl_defect.evaluate.spread import p_value
 from ssl_defect.report.records import read_run
 from ssl_defect.table.expand import Cell
+from ssl_defect.table.settings import VALIDATION
 
 Array = npt.NDArray[np.float64]
 Entry = dict[str, Any]  # {"value", "low", "high"[, "p"][, "why"]}
+UNDEFINED = "undefined"
 LOWER = ("task mae", "task rmse")  # metrics of which less is better
 STAGES = ("prepare", "pretrain", "finetune", "evaluate")
 
@@ -57,7 +59,7 @@ class Measured:
         mean = float(points.mean())
         sd = float(points.std(ddof=1)) if len(points) > 1 and np.isfinite(mean) else None
         if metric not in self.without:
-            why = "a metric of the task: no parts of it are kept" if np.isfinite(mean) else "undefined"
+            why = "no parts of it are kept, image by image" if np.isfinite(mean) else UNDEFINED
             value = mean if np.isfinite(mean) else None
             return {"value": value, "low": None, "high": None, "why": why, "sd": sd}
         told, why = parts(points, self.without[metric]), WHY.get(metric.split(" ")[1], "")
@@ -106,12 +108,20 @@ def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[s
 
 
 def _recorded(run: Run, metric: str) -> float:
-    if metric.startswith("task "):
+    if metric == VALIDATION:
+        value = reached(run.folder)
+    elif metric.startswith("task "):
         block = (run.records.metrics.get("task") or {}).get("metrics") or {}
         value = (block.get(metric.removeprefix("task ")) or {}).get("value")
     else:
         value = recorded(run, metric)["value"]
     return float("nan") if value is None else float(value)
+
+
+def reached(folder: Path) -> float | None:
+    """A run's best value on validation, higher is better; None for detectors from good images, which choose nothing."""
+    value = read_json(folder / "finetune" / "finetune.json").get("best_validation")
+    return None if value is None else float(value)
 
 
 def _without(run: Run, metrics: Sequence[str]) -> dict[str, tuple[float, Array]]:
@@ -151,14 +161,17 @@ def paired(a: Measured, b: Measured, metric: str, level: float) -> Entry:
     why = a.apart.get(metric) or b.apart.get(metric)
     if a.tested_on != b.tested_on or a.tested_on == "various":
         why = "not tested on the same images"
-    elif metric not in a.without or metric not in b.without:
-        why = "no parts of it are kept"
     elif not seeds:
         why = "no seed in common"
+    elif metric != VALIDATION and (metric not in a.without or metric not in b.without):
+        why = "no parts of it are kept"
     if why:
         return {"value": None, "low": None, "high": None, "p": None, "why": why}
     mine, theirs = ([one.seeds.index(seed) for seed in seeds] for one in (a, b))
     points = a.points[metric][mine] - b.points[metric][theirs]
+    if metric == VALIDATION:  # for choosing, not for showing
+        value = float(points.mean())
+        return {"value": value if np.isfinite(value) else None, "low": None, "high": None, "p": None, "why": UNDEFINED}
     told = parts(points, a.without[metric][mine] - b.without[metric][theirs])
     value = float(points.mean())
     found = with_interval(value, told, level, WHY.get(metric.split(" ")[1], ""))

@@ -12,10 +12,9 @@ from ssl_defect import artifacts
 from ssl_defect.artifacts import Record, read_record
 from ssl_defect.console import minutes
 from ssl_defect.errors import UserError
-from ssl_defect.fingerprints import Inputs, Plan, plan
+from ssl_defect.fingerprints import STAGES, Inputs, Plan, plan
 from ssl_defect.table.expand import Run
 
-LAST = "evaluate"  # the last stage of a table's runs: the table takes the place of their pages
 KINDS = {"pretrain": "method", "finetune": "task", "prepare": "source"}
 
 
@@ -59,22 +58,22 @@ def _size(path: Path) -> int:
         return -1
 
 
-def jobs_of(runs: Sequence[Run], out: Path) -> list[Job]:
-    """The runs with their stages. A run whose pictures cannot be read has none: the others go on.
+def jobs_of(runs: Sequence[Run], out: Path, last: str = "evaluate") -> list[Job]:
+    """The runs with their stages up to `last`. A run whose pictures cannot be read has none: the others go on.
 
     Raises:
         UserError: no run's pictures can be read.
     """
     inputs = Inputs()
-    jobs = [_job(run, out / run.name, inputs) for run in runs]
+    jobs = [_job(run, out / run.name, last, inputs) for run in runs]
     if jobs and not any(job.stages for job in jobs):
         raise UserError(jobs[0].reason)
     return jobs
 
 
-def _job(run: Run, folder: Path, inputs: Inputs) -> Job:
+def _job(run: Run, folder: Path, last: str, inputs: Inputs) -> Job:
     try:
-        return Job(run, folder, tuple(plan(run.recipe, LAST, inputs).values()))
+        return Job(run, folder, tuple(plan(run.recipe, last, inputs).values()))
     except UserError as error:
         return Job(run, folder, (), str(error))
 
@@ -156,10 +155,7 @@ def overview(jobs: Sequence[Job], work: Work, side_by_side: int) -> list[str]:
     owners = {key: job for key, (job, _) in left.items()}
     width = max((len(job.name) for job in jobs), default=0)
     lines = [f"{job.name:{width}}  {_states(job, work, owners)}" for job in jobs]
-    counts = {
-        name: sum(stage.stage == name for _, stage in left.values())
-        for name in ("prepare", "pretrain", "finetune", LAST)
-    }
+    counts = {name: sum(stage.stage == name for _, stage in left.values()) for name in STAGES}
     counted = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"
     done = sum(job.finished for job in jobs)
     return [

@@ -33,6 +33,8 @@ def notes(results: Results, base: str) -> list[str]:
 def _legend(results: Results) -> list[str]:
     table = results.table
     level = f"{100 * table.level:g}%"
+    if table.last_stage == "finetune":
+        return [_for_choosing(results)]
     texts = [
         f"Mean ± standard deviation over n seeds ({level} interval over near-copy groups of the test images and "
         "over the seeds)."
@@ -52,6 +54,14 @@ def _legend(results: Results) -> list[str]:
     return texts
 
 
+def _for_choosing(results: Results) -> str:
+    named = {fact["metric"] for one in results.measured.values() for fact in one.facts} - {""}
+    return (
+        f"Mean ± standard deviation over n seeds of the best value on validation ({' or '.join(sorted(named))}), by "
+        "which fine-tuning chose its step: for choosing settings, too good for showing. No test label was opened."
+    )
+
+
 def _pretraining(table: TableSettings) -> str:
     if table.pretrain_seed == "run":
         return "each seed has its own pretraining"
@@ -62,11 +72,7 @@ def _pretraining(table: TableSettings) -> str:
 
 def _measured_on(results: Results) -> list[str]:
     facts = [fact for one in results.measured.values() for fact in one.facts]
-    splits = _different(
-        f"{fact['split_digest']} (by {fact['split']}; {fact['counts']['test']} test images, "
-        f"{fact['counts']['defective']} defective, in {fact['counts']['groups']} groups)"
-        for fact in facts
-    )
+    splits = _different(_split(fact) for fact in facts)
     machines = _different(f"{fact['machine'].get('processor')}, {fact['machine'].get('cores')} cores" for fact in facts)
     used = _different(", ".join(f"{name} {v}" for name, v in fact["versions"].items()) for fact in facts)
     here = machine()
@@ -77,6 +83,14 @@ def _measured_on(results: Results) -> list[str]:
         f"{'; '.join(used) or ', '.join(f'{name} {v}' for name, v in versions().items())}.",
         "Minutes of pretraining and fine-tuning are of runs side by side; a shared pretraining is paid once.",
     ]
+
+
+def _split(fact: dict[str, Any]) -> str:
+    where = f"{fact['split_digest']} (by {fact['split']}; "
+    if "validation" in fact:
+        return f"{where}{fact['validation']['images']} validation images, {fact['validation']['defective']} defective)"
+    counts = fact["counts"]
+    return f"{where}{counts['test']} test images, {counts['defective']} defective, in {counts['groups']} groups)"
 
 
 def _opened(facts: list[dict[str, Any]]) -> list[str]:

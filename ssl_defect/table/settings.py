@@ -14,7 +14,8 @@ from ssl_defect.errors import UserError, nearest
 IMAGE = ("auroc", "ap", "f1", "precision", "recall", "accuracy")
 PIXEL = ("auroc", "ap", "aupro", "iou", "dice")
 TABLE = "a table is a mapping (name, base, matrix, ...); see experiments/tables/"
-METRICS = (*(f"image {name}" for name in IMAGE), *(f"pixel {name}" for name in PIXEL))
+VALIDATION = "validation"  # what fine-tuning chose its step by: for choosing settings with the test labels closed
+METRICS = (*(f"image {name}" for name in IMAGE), *(f"pixel {name}" for name in PIXEL), VALIDATION)
 
 
 class PublishedValue(Settings):
@@ -109,6 +110,11 @@ class TableSettings(Settings):
                     f"'{name}' is unknown; accepted: {', '.join(METRICS)}, task NAME{nearest(name, METRICS)}"
                 )
         return value
+
+    @property
+    def last_stage(self) -> str:
+        """Of the runs: a table of validation alone never opens the test labels."""
+        return "finetune" if set(self.metrics) == {VALIDATION} else "evaluate"
 
     @property
     def seed_list(self) -> list[int]:

@@ -20,7 +20,7 @@ from ssl_defect.config import dump_yaml
 from ssl_defect.console import minutes, say
 from ssl_defect.errors import UserError
 from ssl_defect.table.machine import LOG, Place, Process, ThisMachine
-from ssl_defect.table.planning import LAST, Job, Work, estimate, stands, to_do
+from ssl_defect.table.planning import Job, Work, estimate, stands, to_do
 
 PAUSE = 0.25  # seconds between two looks at the processes
 
@@ -131,13 +131,13 @@ def _start(crew: Crew, job: Job) -> Process:
         temporary.write_text(dump_yaml(recipe), encoding="utf-8")
     count = str(recipe.compute.threads)
     threads = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    return crew.place.start(command_of(job.folder), job.folder, threads, recipe.compute)
+    return crew.place.start(command_of(job.folder, job.stages[-1].stage), job.folder, threads, recipe.compute)
 
 
-def command_of(folder: Path) -> list[str]:
-    """What brings the run in a folder up to date."""
+def command_of(folder: Path, last: str) -> list[str]:
+    """What brings the run in a folder up to date, to the stage `last`: the table takes the place of its page."""
     recipe = str(folder / "recipe.yaml")
-    return [sys.executable, "-m", "ssl_defect.cli", "run", recipe, "--out", str(folder), "--to", LAST]
+    return [sys.executable, "-m", "ssl_defect.cli", "run", recipe, "--out", str(folder), "--to", last]
 
 
 def _ended(crew: Crew, job: Job, code: int) -> None:

@@ -22,7 +22,7 @@ STAGES = ("prepare", "pretrain", "finetune", "evaluate")
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, str(HERE / "pretend_run.py")]
-    monkeypatch.setattr(working, "command_of", lambda folder: [*command, str(folder)])
+    monkeypatch.setattr(working, "command_of", lambda folder, last: [*command, str(folder)])
     monkeypatch.setattr(working, "PAUSE", 0.02)
 
 

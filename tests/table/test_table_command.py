@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ TABLE: dict[str, Any] = {
 class InThisProcess:
     """Stands in for a process: the run is done at once, by the pipeline as it is; a process would import torch anew."""
 
-    def __init__(self, folder: Path) -> None:
-        self.returncode = 0
+    def __init__(self, command: Sequence[str]) -> None:
+        self.returncode, folder = 0, Path(command[6])
         try:
-            pipeline.run(load_recipe(folder / "recipe.yaml"), folder, last="evaluate")
+            pipeline.run(load_recipe(folder / "recipe.yaml"), folder, last=command[-1])
         except UserError as error:
             (folder / "log.txt").write_text(f"error: {error}\n")
             self.returncode = 1
@@ -71,15 +72,9 @@ class InThisProcess:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    real = machine.subprocess.Popen
     monkeypatch.setattr(working, "PAUSE", 0.0)
-    monkeypatch.setattr(
-        machine.subprocess,
-        "Popen",
-        lambda command, **more: (
-            InThisProcess(Path(command[6])) if "ssl_defect.cli" in command else real(command, **more)
-        ),
-    )
+    monkeypatch.setattr(machine, "can_warm", lambda command: True)
+    monkeypatch.setattr(machine, "Warm", lambda command, log, more: InThisProcess(command))
     return tmp_path
 
 
@@ -121,6 +116,33 @@ def test_two_by_two(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     make(Request(recipe, here / "out", 1))
     assert outcomes == []
     assert (here / "out" / "table.md").read_text() == text
+
+
+def test_on_validation_alone_no_test_label_is_opened(here: Path) -> None:
+    recipe = write(here, metrics=["validation"])
+    make(Request(recipe, here / "out", 1))
+    assert not list((here / "out").glob("*/evaluate"))
+    assert not (here / "out" / "comparison").exists()
+    rows = json.loads((here / "out" / "table.json").read_text())["results"]
+    for row in rows:
+        run = here / "out" / f"{row['pretrain.method']}-{row['finetune.labels_per_class']}-seed0"
+        told = json.loads((run / "finetune" / "finetune.json").read_text())
+        assert (row["mean"], row["low"], row["p"]) == (told["best_validation"], None, None)
+    values = {(row["pretrain.method"], row["finetune.labels_per_class"]): row for row in rows}
+    wanted = values["rotation", "2"]["mean"] - values["none", "2"]["mean"]
+    assert values["rotation", "2"]["difference"] == wanted
+    assert not any(row["verdict"] or row["winner"] for row in rows)
+    text = (here / "out" / "table.md").read_text()
+    assert "No test label was opened." in text
+    counts = json.loads((run / "prepare" / "audit.json").read_text())["splits"]["val"]
+    total, good = sum(counts.values()), counts["good"]
+    assert f"(by group; {total} validation images, {total - good} defective)" in text
+    assert "chosen by these validation images" in text
+
+    make(Request(write(here, metrics=["validation", "image auroc"]), here / "out", 1))
+    both = json.loads((here / "out" / "table.json").read_text())["results"]
+    assert [row["mean"] for row in both if row["metric"] == "validation"] == [row["mean"] for row in rows]
+    assert all(row["low"] is not None for row in both if row["metric"] == "image auroc")
 
 
 def test_pictures_are_read_once_for_all_runs_over_them(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

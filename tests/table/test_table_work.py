@@ -60,7 +60,7 @@ import pretended as tests
 from ssl_defect.table import work
 from ssl_defect.table.planning import read_work
 out = Path(sys.argv[1])
-work.command_of = lambda folder: [sys.executable, str(tests.HERE / "pretend_run.py"), str(folder)]
+work.command_of = lambda folder, last: [sys.executable, str(tests.HERE / "pretend_run.py"), str(folder)]
 work.work_off([tests.job(out, "mae", seed, 2.0) for seed in (0, 1)], out, read_work(out), 2)
 """
 
@@ -145,7 +145,7 @@ def test_memory_bounds_the_runs_side_by_side(tmp_path: Path, monkeypatch: pytest
 def test_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 8)
     seen = "import os; print(os.environ['OMP_NUM_THREADS'])"
-    monkeypatch.setattr(working, "command_of", lambda folder: [sys.executable, "-c", seen])
+    monkeypatch.setattr(working, "command_of", lambda folder, last: [sys.executable, "-c", seen])
     one = job(tmp_path, "mae", 0)
     assert working._start(working.Crew(Work(), 3, []), one).wait() == 0
     assert (one.folder / "log.txt").read_text() == "2\n"
