@@ -20,9 +20,10 @@ ALL = "all"  # how a budget without bound is written
 def answers(results: Results, folders: Folders) -> list[str]:
     """A sentence per group of cells that differ in the axes of the baseline alone, then one on labels saved.
 
-    By the first metric of the table. None for a table without a baseline, or where a group has no second cell.
+    By the first metric of the table. None for a table without a baseline, or where a group has no second cell, or of
+    validation: what it shows is for choosing.
     """
-    if not results.table.baseline:
+    if not results.table.baseline or results.table.metrics[0] == VALIDATION:
         return []
     asked = [
         (group, base)
@@ -31,14 +32,13 @@ def answers(results: Results, folders: Folders) -> list[str]:
     ]
     found = [_answer(group, base, results, folders) for group, base in asked]
     saved = _labels_saved(asked, results)
-    images = "validation" if results.table.metrics[0] == VALIDATION else "test"
     if not found:
         return []
     return [
         *found,
         *([saved] if saved else []),
-        f"Each best was chosen by these {images} images, which flatters its own value; differences are corrected for "
-        "the number of rows (Holm).",
+        "Each best was chosen by these test images, which flatters its own value; differences are corrected for the "
+        "number of rows (Holm).",
     ]
 
 

@@ -137,7 +137,7 @@ def test_on_validation_alone_no_test_label_is_opened(here: Path) -> None:
     counts = json.loads((run / "prepare" / "audit.json").read_text())["splits"]["val"]
     total, good = sum(counts.values()), counts["good"]
     assert f"(by group; {total} validation images, {total - good} defective)" in text
-    assert "chosen by these validation images" in text
+    assert "ssl-defect predict" not in text
 
     make(Request(write(here, metrics=["validation", "image auroc"]), here / "out", 1))
     both = json.loads((here / "out" / "table.json").read_text())["results"]
