@@ -15,6 +15,7 @@ from ssl_defect.errors import UserError, clear_system_errors
 from ssl_defect.table.answer import answers
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, Run, baseline_of, cells_of, runs_of
+from ssl_defect.table.forest import forest
 from ssl_defect.table.layout import Grid
 from ssl_defect.table.machine import Place, ThisMachine
 from ssl_defect.table.measure import Measured, measure
@@ -125,6 +126,13 @@ def _write(
         with atomic(path) as temporary:
             temporary.write_text(diagram(ranked, f"{table.name}: {metric}"), encoding="utf-8", newline="\n")
         written.append(path)
+    for metric in table.metrics:
+        figure = forest(results, metric)
+        if figure:
+            path = out / f"differences-{metric.replace(' ', '_')}.svg"
+            with atomic(path) as temporary:
+                temporary.write_text(figure, encoding="utf-8", newline="\n")
+            written.append(path)
     if table.html and len(ready) > 1 and table.last_stage == "evaluate":
         written.append(_compared(ready, table, cells, out))
     return written

@@ -57,7 +57,7 @@ def title(axis: str) -> str:
     return axis.rpartition(".")[2].replace("_", " ")
 
 
-def _axes(table: TableSettings) -> tuple[list[str], list[str]]:
+def axes_of(table: TableSettings) -> tuple[list[str], list[str]]:
     """Axes down the side, and along the top."""
     side = table.rows + [axis for axis in table.matrix if axis not in {*table.rows, *table.columns}]
     return side, table.columns
@@ -66,10 +66,10 @@ def _axes(table: TableSettings) -> tuple[list[str], list[str]]:
 def _grid(results: Results, metrics: list[str], what: str, write: object) -> Grid:
     assert callable(write)
     table = results.table
-    side, top = _axes(table)
+    side, top = axes_of(table)
     by_key = {(name, *one.cell.labels.values()): one for name in metrics for one in results.of(name)}
-    left = _keys(results, side, what)
-    along = _keys(results, top, what) or [()]
+    left = keys_of(results, side, what)
+    along = keys_of(results, top, what) or [()]
     heads, rows = [title(axis) for axis in side], []
     heads += [_head(name, values, table) for name in metrics for values in along]
     for key in left:
@@ -89,7 +89,7 @@ def _head(metric: str, values: tuple[str, ...], table: TableSettings) -> str:
     return along or metric
 
 
-def _keys(results: Results, axes: Sequence[str], what: str) -> list[tuple[str, ...]]:
+def keys_of(results: Results, axes: Sequence[str], what: str = "difference") -> list[tuple[str, ...]]:
     """Values of some axes that cells have, and those that only published figures have, behind."""
     if not axes:
         return []
@@ -196,7 +196,7 @@ def _overall(results: Results, metric: str) -> Grid:
 
 def _costs(results: Results) -> Grid:
     table = results.table
-    side, top = _axes(table)
+    side, top = axes_of(table)
     axes = [*side, *top]
     grid = Grid("cost, mean over seeds", [*map(title, axes), *(name for _, name, _ in COSTS)], [], len(axes))
     for cell in results.cells:

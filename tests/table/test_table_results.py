@@ -14,6 +14,7 @@ from ssl_defect.evaluate.bootstrap import Resampling, leave_out, paired_differen
 from ssl_defect.evaluate.metrics import Family, image_family
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, cells_of
+from ssl_defect.table.forest import forest
 from ssl_defect.table.layout import grids
 from ssl_defect.table.measure import Measured, paired
 from ssl_defect.table.protocol import notes
@@ -137,6 +138,35 @@ def test_a_failed_cell_is_shown_with_its_reason() -> None:
     assert "| mae | failed |" in text
     assert "- failed: mae: seed 0: no good images" in text
     assert [one.state for one in found.every] == ["finished", "failed", "finished"]
+
+
+def test_differences_are_drawn_to_one_scale_and_far_ones_are_cut_with_an_arrow() -> None:
+    table = table_of(baseline={"start": "mae"}, matrix={"start": {name: {} for name in (*STRENGTH, "a<b", "byol")}})
+    cells = cells_of(table)
+    strength = STRENGTH | {"a<b": 0.65, "byol": 0.7, "none": -6.0}
+    found = judge(table, cells, {c.name: measured(c, strength[c.labels["start"]]) for c in cells}, {}, 3)
+    root = ElementTree.fromstring(forest(found, "image auroc"))
+    name = "{http://www.w3.org/2000/svg}"
+    drawn = {g.findtext(f"{name}title", "").split(":")[0]: g for g in root.iter(f"{name}g")}
+    assert list(drawn) == ["none", "moco", "a<b", "byol"]  # all but the baseline
+    scales, zeros = [], []
+    for one in found.every:
+        if one.change and one.cell.labels["start"] != "none":
+            group = drawn[one.cell.labels["start"]]
+            line, dot = group.find(f"{name}line"), group.find(f"{name}circle")
+            assert line is not None
+            assert dot is not None
+            assert not group.findall(f"{name}polygon")
+            left, x, right = float(line.get("x1", "")), float(dot.get("cx", "")), float(line.get("x2", ""))
+            scales.append((right - left) / (one.change["high"] - one.change["low"]))
+            zeros.append(x - one.change["value"] * scales[-1])
+    assert scales == pytest.approx([scales[0]] * 3, rel=0.02)
+    assert zeros == pytest.approx([zeros[0]] * 3, abs=1)
+    assert zeros[0] in [pytest.approx(float(line.get("x1", "")), abs=1) for line in root.findall(f"{name}line")]
+    far = drawn["none"]
+    assert far.findall(f"{name}polygon")
+    assert not far.findall(f"{name}circle")
+    assert forest(results(table_of(baseline={})), "image auroc") == ""
 
 
 def test_friedman_over_the_sets() -> None:
