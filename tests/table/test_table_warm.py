@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from ssl_defect.artifacts import code_version
 from ssl_defect.table.warm import OWN, Warm, can_warm
 
 MORE = {"OMP_NUM_THREADS": "1"}
@@ -19,6 +21,7 @@ needs_forks = pytest.mark.skipif(not can_warm(OWN), reason="this system has no f
 WAITS = """
 import sys, time
 from pathlib import Path
+from ssl_defect.artifacts import code_version
 from ssl_defect.table.warm import OWN, Warm
 if __name__ == "__main__":
     Warm([*OWN, "run", sys.argv[1], "--out", sys.argv[2]], Path(sys.argv[2], "log.txt"), {})
@@ -41,6 +44,20 @@ def test_output_goes_to_the_log_and_a_mistake_is_an_exit_status(tmp_path: Path) 
     assert Warm([*OWN, "run", str(tmp_path / "missing.yaml")], log, MORE).wait() == 1
     assert log.read_text().splitlines()[-1].startswith(f"error: {tmp_path / 'missing.yaml'}")
     assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+def test_forks_know_the_version_of_the_code_that_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = import_module("ssl_defect.table.libraries")
+
+    def edited(path: Path, **more: str) -> str:
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(Path, "read_text", edited)
+    for module in libraries.MODULES:
+        assert module in sys.modules
+        assert len(code_version(module)) == 16
+    with pytest.raises(AssertionError, match="read again"):
+        code_version("ssl_defect.cli")  # what no stage imports
 
 
 def _recipe(folder: Path) -> Path:
