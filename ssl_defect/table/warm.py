@@ -14,8 +14,8 @@ OWN = (sys.executable, "-m", "ssl_defect.cli")
 
 
 def can_warm(command: Sequence[str]) -> bool:
-    """Whether `command` is one of ours, and this system has fork servers (Windows has none)."""
-    return tuple(command[:3]) == OWN and "forkserver" in multiprocessing.get_all_start_methods()
+    """Whether `command` is one of ours, and this system bears forks: Windows has none, macOS's libraries break."""
+    return tuple(command[:3]) == OWN and sys.platform == "linux"
 
 
 class Warm:

@@ -16,7 +16,7 @@ from ssl_defect.artifacts import code_version
 from ssl_defect.table.warm import OWN, Warm, can_warm
 
 MORE = {"OMP_NUM_THREADS": "1"}
-needs_forks = pytest.mark.skipif(not can_warm(OWN), reason="this system has no fork servers")
+needs_forks = pytest.mark.skipif(not can_warm(OWN), reason="runs are forked on Linux alone")
 
 WAITS = """
 import sys, time
