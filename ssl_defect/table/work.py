@@ -6,7 +6,9 @@ with; a process that outlived its table is waited for. A failed run is said, wit
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +52,7 @@ def work_off(jobs: Sequence[Job], out: Path, work: Work, limit: int, place: Plac
     left = [job for job in jobs if job.stages and not job.finished]
     failed = {job.name: job.reason for job in jobs if not job.stages}
     if left:
-        with _alone(out):
+        with _alone(out), _told_to_end():
             orphans = [job for job in left if _busy(job.folder)]  # at work for a table that was killed
             others = [job for job in left if job not in orphans]
             crew = Crew(work, limit, others, place or ThisMachine(), failed=failed, total=len(left))
@@ -76,6 +78,23 @@ def _alone(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM, by which services and clusters end a program, is an interruption too: the runs are ended with it."""
+    if threading.current_thread() is not threading.main_thread():  # no other thread may handle signals
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _step(crew: Crew) -> None:

@@ -79,6 +79,19 @@ def test_a_killed_table_goes_on_and_waits_for_what_outlived_it(tmp_path: Path) -
     assert sorted(begun(tmp_path)) == sorted({stage.fingerprint for one in jobs for stage in one.stages})
 
 
+def test_a_table_that_is_told_to_end_ends_its_processes(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    with subprocess.Popen([sys.executable, "-c", TABLE, str(tmp_path)], env=environment) as table:
+        end = time.monotonic() + 120
+        while not diary(tmp_path) and time.monotonic() < end:
+            time.sleep(0.02)
+        table.send_signal(signal.SIGTERM)
+        assert table.wait() != 0
+    assert len(begun(tmp_path)) == 1
+    assert not any(working._busy(tmp_path / f"mae-seed{seed}") for seed in (0, 1))
+    assert not [line for line in diary(tmp_path) if line.startswith("end")]
+
+
 def test_an_interrupted_table_ends_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     real = working._start
