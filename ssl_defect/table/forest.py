@@ -87,9 +87,9 @@ def _interval(frame: Frame, y: float, row: Row) -> list[Markup]:
     colour = COLOURS[row.result.verdict]
     ends = [min(max(end, frame.x[0]), frame.x[1]) for end in (low, high)]
     parts = [_line(frame.across(ends[0]), y, frame.across(ends[1]), y, colour, 2 if row.result.verdict else 1.2)]
-    for end, cut, way in ((low, ends[0], -1), (high, ends[1], 1)):
-        if end != cut:
-            x = frame.across(cut)
+    for beyond, way in ((low < frame.x[0], -1), (high > frame.x[1], 1)):
+        if beyond:
+            x = frame.across(frame.x[way > 0])
             points = f"{short(x)},{short(y)} {short(x - 6 * way)},{short(y - 3)} {short(x - 6 * way)},{short(y + 3)}"
             parts.append(tag("polygon", points=points, fill=colour))
     if frame.x[0] <= value <= frame.x[1]:

@@ -164,7 +164,7 @@ def test_differences_are_drawn_to_one_scale_and_far_ones_are_cut_with_an_arrow()
     assert zeros == pytest.approx([zeros[0]] * 3, abs=1)
     assert zeros[0] in [pytest.approx(float(line.get("x1", "")), abs=1) for line in root.findall(f"{name}line")]
     far = drawn["none"]
-    assert far.findall(f"{name}polygon")
+    assert len(far.findall(f"{name}polygon")) == 1
     assert not far.findall(f"{name}circle")
     assert forest(results(table_of(baseline={})), "image auroc") == ""
 
