@@ -15,6 +15,7 @@ from ssl_defect.errors import UserError, clear_system_errors
 from ssl_defect.table.answer import answers
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, Run, baseline_of, cells_of, runs_of
+from ssl_defect.table.folds import over_folds
 from ssl_defect.table.forest import forest
 from ssl_defect.table.layout import Grid
 from ssl_defect.table.machine import Place, ThisMachine
@@ -143,14 +144,30 @@ def _results(table: TableSettings, cells: list[Cell], jobs: list[Job], failed: d
     reasons: dict[str, str] = {}
     for cell in cells:
         mine = [job for job in jobs if job.run.cell is cell]
-        done = [(job.run.seed, job.folder) for job in mine if job.finished]
-        told = [f"seed {job.run.seed}: {failed[job.name]}" for job in mine if job.name in failed]
+        told = [f"{_which(job.run, table)}: {failed[job.name]}" for job in mine if job.name in failed]
         if told:
             reasons[cell.name] = told[0]
-        if done:
-            closed = table.last_stage == "finetune"
-            measured[cell.name] = measure_validation(cell, done) if closed else measure(cell, done, table.metrics)
+        if done := _finished(mine, table):
+            measured[cell.name] = over_folds([_measured(cell, fold, table) for fold in done])
     return judge(table, cells, measured, reasons, len(table.seed_list))
+
+
+def _which(run: Run, table: TableSettings) -> str:
+    return f"fold {run.fold + 1}, seed {run.seed}" if table.folds else f"seed {run.seed}"
+
+
+def _finished(mine: list[Job], table: TableSettings) -> list[list[tuple[int, Path]]]:
+    """Seeds with their folders, fold by fold: those that are finished on every fold. Empty where there is none."""
+    folds = range(table.folds or 1)
+    done = {(job.run.fold, job.run.seed): job.folder for job in mine if job.finished}
+    seeds = [seed for seed in table.seed_list if all((fold, seed) in done for fold in folds)]
+    return [[(seed, done[fold, seed]) for seed in seeds] for fold in folds] if seeds else []
+
+
+def _measured(cell: Cell, runs: list[tuple[int, Path]], table: TableSettings) -> Measured:
+    if table.last_stage == "finetune":
+        return measure_validation(cell, runs)
+    return measure(cell, runs, table.metrics)
 
 
 def _compared(ready: list[Job], table: TableSettings, cells: list[Cell], out: Path) -> Path:

@@ -30,12 +30,13 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One seed of a cell; `name` is that of its folder."""
+    """One seed of a cell, on one fold where there are several (from 0); `name` is that of its folder."""
 
     name: str
     cell: Cell
     seed: int
     recipe: Recipe
+    fold: int = 0
 
 
 def shown(axis: str, value: Any, where: str = "") -> str:
@@ -105,7 +106,12 @@ def runs_of(table: TableSettings, cells: list[Cell], path: Path, overrides: dict
         if varied or key == "seed":
             what = f"the matrix varies '{varied[0]}'" if varied else "seeds of a table are set by `seeds`"
             raise UserError(f"--set {key}: {what}; change the table's recipe, or choose cells with --only")
-    return [_run(table, base, cell, seed, overrides, path) for seed in table.seed_list for cell in cells]
+    return [
+        _run(table, base, cell, (seed, fold), overrides, path)
+        for seed in table.seed_list
+        for fold in range(table.folds or 1)
+        for cell in cells
+    ]
 
 
 def _groups(table: TableSettings, where: str) -> Groups:
@@ -188,9 +194,14 @@ def _cell(labels: Labels, groups: Groups, more: dict[str, Any], where: str) -> C
 
 
 def _run(
-    table: TableSettings, base: dict[str, Any], cell: Cell, seed: int, overrides: dict[str, Any], path: Path
+    table: TableSettings,
+    base: dict[str, Any],
+    cell: Cell,
+    which: tuple[int, int],
+    overrides: dict[str, Any],
+    path: Path,
 ) -> Run:
-    where = f"{path}: {described(cell.labels)}"
+    (seed, fold), where = which, f"{path}: {described(cell.labels)}"
     raw = copy.deepcopy(base)
     raw["evaluate"] = QUIET | dict(raw.get("evaluate") or {})
     for key, value in (table.settings | cell.settings | overrides).items():
@@ -201,13 +212,24 @@ def _run(
     if raw.get("anomaly") is not None:  # a cell is one detector: here the one of good images alone
         raw.pop("finetune", None)
     name = f"{cell.name}-seed{seed}"
+    if table.folds:
+        name = f"{cell.name}-fold{fold + 1}-seed{seed}"
+        _divide(raw, table.folds, fold, where)
     raw = _rooted(raw, table.roots)
     recipe = validate(Recipe, raw | {"name": name, "description": table.description, "seed": seed}, where)
     try:
         options(recipe)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return Run(name, cell, seed, recipe)
+    return Run(name, cell, seed, recipe, fold)
+
+
+def _divide(raw: dict[str, Any], folds: int, fold: int, where: str) -> None:
+    data = raw.get("data")
+    if isinstance(data, dict) and ("folds" in data or "fold" in data):
+        raise UserError(f"{where}: data.folds: the table divides the pictures by its `folds`; take out one of the two")
+    put(raw, "data.folds", folds, where)
+    put(raw, "data.fold", fold, where)
 
 
 def _rooted(value: Any, roots: dict[str, str]) -> Any:

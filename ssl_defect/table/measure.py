@@ -25,6 +25,7 @@ from ssl_defect.table.settings import VALIDATION
 Array = npt.NDArray[np.float64]
 Entry = dict[str, Any]  # {"value", "low", "high"[, "p"][, "why"]}
 UNDEFINED = "undefined"
+VARIOUS = "various"  # the images that runs of one cell were tested on
 LOWER = ("task mae", "task rmse")  # metrics of which less is better
 STAGES = ("prepare", "pretrain", "finetune", "evaluate")
 
@@ -36,7 +37,6 @@ class Measured:
     Attributes:
         points: metric -> (seeds,), NaN where a run left it undefined.
         without: metric -> (seeds, blocks) without each block of near-copy groups; none for a metric of the task.
-        groups: (n,) near-copy group of each test image.
         tested_on: digest of split, test images, labels and groups.
         apart: metric -> why the records kept are too coarse for a difference.
         costs: of each seed, as `compare.runs.Run.cost` has them.
@@ -47,7 +47,6 @@ class Measured:
     seeds: list[int]
     points: dict[str, Array]
     without: dict[str, Array]
-    groups: npt.NDArray[Any]
     tested_on: str
     apart: dict[str, str]
     costs: list[dict[str, float | None]]
@@ -83,7 +82,7 @@ def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[s
     runs, apart, facts = [], {}, []
     for seed, folder in folders:
         run = Run(f"seed {seed}", folder, read_run(load_recipe(folder / "recipe.yaml"), folder))
-        runs.append((run.tested_on, run.groups, run.cost()))
+        runs.append((run.tested_on, run.cost()))
         facts.append(_facts(run))
         kept = _without(run, metrics)
         for name in metrics:
@@ -93,16 +92,15 @@ def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[s
                 without.setdefault(name, []).append(left_out)
                 if abs(value - points[name][-1]) > TOLERANCE:
                     apart[name] = f"seed {seed}: the records kept give {value:.3f}, too coarse for a difference"
-    tested_on = runs[0][0] if len({one[0] for one in runs}) == 1 else "various"
+    tested_on = runs[0][0] if len({one[0] for one in runs}) == 1 else VARIOUS
     return Measured(
         cell=cell,
         seeds=[seed for seed, _ in folders],
         points={name: np.array(values) for name, values in points.items()},
         without={name: np.stack(rows) for name, rows in without.items() if len(rows) == len(folders)},
-        groups=runs[0][1],
         tested_on=tested_on,
         apart=apart,
-        costs=[one[2] for one in runs],
+        costs=[one[1] for one in runs],
         facts=facts,
     )
 
@@ -159,7 +157,7 @@ def paired(a: Measured, b: Measured, metric: str, level: float) -> Entry:
     """
     seeds = [seed for seed in a.seeds if seed in b.seeds]
     why = a.apart.get(metric) or b.apart.get(metric)
-    if a.tested_on != b.tested_on or a.tested_on == "various":
+    if a.tested_on != b.tested_on or a.tested_on == VARIOUS:
         why = "not tested on the same images"
     elif not seeds:
         why = "no seed in common"

@@ -36,8 +36,8 @@ def _legend(results: Results) -> list[str]:
     if table.last_stage == "finetune":
         return [_for_choosing(results)]
     texts = [
-        f"Mean ± standard deviation over n seeds ({level} interval over near-copy groups of the test images and "
-        "over the seeds)."
+        f"Mean ± standard deviation over n seeds{_of_folds(table)} ({level} interval over near-copy groups of the test "
+        "images and over the seeds)."
     ]
     if table.baseline:
         over = {name: sum(1 for one in results.of(name) if one.change) for name in table.metrics}
@@ -57,9 +57,14 @@ def _legend(results: Results) -> list[str]:
 def _for_choosing(results: Results) -> str:
     named = {fact["metric"] for one in results.measured.values() for fact in one.facts} - {""}
     return (
-        f"Mean ± standard deviation over n seeds of the best value on validation ({' or '.join(sorted(named))}), by "
+        f"Mean ± standard deviation over n seeds{_of_folds(results.table)} of the best value on validation "
+        f"({' or '.join(sorted(named))}), by "
         "which fine-tuning chose its step: for choosing settings, too good for showing. No test label was opened."
     )
+
+
+def _of_folds(table: TableSettings) -> str:
+    return f", each the mean over {table.folds} folds, of which every one is tested once" if table.folds else ""
 
 
 def _pretraining(table: TableSettings) -> str:

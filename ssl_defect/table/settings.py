@@ -59,6 +59,9 @@ class TableSettings(Settings):
         default_factory=list, description="Cells to leave out: axis to value (or a list); others are any."
     )
     seeds: list[int] | int = Field(3, description="Seeds of initialisation, order and choice of labels; or how many.")
+    folds: int = Field(
+        0, ge=0, le=1000, description="Divide the pictures into so many folds and test on each in turn; 0: one split."
+    )
     pretrain_seed: int | Literal["run"] = Field(
         0, description="Seed of every pretraining, so that seeds share it; `run`: each seed pretrains its own."
     )
@@ -85,6 +88,13 @@ class TableSettings(Settings):
             raise ValueError("give at least one seed")
         if isinstance(value, list) and (len(set(value)) != len(value) or min(value) < 0):
             raise ValueError("seeds must differ and not be negative")
+        return value
+
+    @field_validator("folds")
+    @classmethod
+    def _folds_divide(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("give at least 2 folds, or 0 for the one split that `data` asks for")
         return value
 
     @field_validator("matrix")

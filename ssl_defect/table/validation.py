@@ -12,7 +12,7 @@ from ssl_defect.artifacts import Record, read_json, read_record
 from ssl_defect.compare.runs import costs_of
 from ssl_defect.data.store import AUDIT
 from ssl_defect.table.expand import Cell
-from ssl_defect.table.measure import STAGES, Measured, reached
+from ssl_defect.table.measure import STAGES, VARIOUS, Measured, reached
 from ssl_defect.table.settings import VALIDATION
 
 
@@ -29,8 +29,7 @@ def measure_validation(cell: Cell, folders: Sequence[tuple[int, Path]]) -> Measu
         seeds=[seed for seed, _ in folders],
         points={VALIDATION: np.array([reached(folder) for _, folder in folders], dtype=np.float64)},
         without={},
-        groups=np.empty(0),
-        tested_on=splits.pop() if len(splits) == 1 else "various",
+        tested_on=splits.pop() if len(splits) == 1 else VARIOUS,
         apart={},
         costs=[_costs(folder) for _, folder in folders],
         facts=facts,

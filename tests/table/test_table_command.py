@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,6 +144,36 @@ def test_on_validation_alone_no_test_label_is_opened(here: Path) -> None:
     both = json.loads((here / "out" / "table.json").read_text())["results"]
     assert [row["mean"] for row in both if row["metric"] == "validation"] == [row["mean"] for row in rows]
     assert all(row["low"] is not None for row in both if row["metric"] == "image auroc")
+
+
+def test_folds_test_every_picture_once(here: Path) -> None:
+    more = {"matrix": {"pretrain.method": ["none", "rotation"]}, "columns": [], "folds": 2, "metrics": ["image auroc"]}
+    recipe, out = write(here, **more), here / "out"
+    make(Request(recipe, out, 1, only=["*-fold1-*"]), dry=False)
+    assert "| none | not run |" in (out / "table.md").read_text()  # a seed counts when it is finished on every fold
+    make(Request(recipe, out, 1))
+    for method in ("none", "rotation"):
+        runs = [out / f"{method}-fold{fold}-seed0" / "evaluate" for fold in (1, 2)]
+        rows = [row for run in runs for row in csv.DictReader((run / "predictions.csv").read_text().splitlines())]
+        tested = [row["image"] for row in rows if row["split"] == "test"]
+        assert len(tested) == len(set(tested)) == 24 + 4 * 4
+        each = [json.loads((run / "metrics.json").read_text())["image"]["auroc"]["value"] for run in runs]
+        (row,) = [one for one in json.loads((out / "table.json").read_text())["results"] if method in one.values()]
+        assert row["mean"] == pytest.approx(sum(each) / 2)
+        assert row["low"] < row["mean"] < row["high"]
+        assert row["seeds"] == 1
+    assert (row["difference_low"] is None) is (row["difference"] is None) is False
+    text = (out / "table.md").read_text()
+    assert "over n seeds, each the mean over 2 folds, of which every one is tested once (95% interval" in text
+    assert text.count("(by group; ") == 2
+
+
+def test_folds_are_asked_of_the_table_alone(here: Path) -> None:
+    recipe = write(here, folds=2, settings={"data.folds": 3})
+    with pytest.raises(UserError, match=r"data.folds: the table divides the pictures by its `folds`"):
+        make(Request(recipe, here / "out"))
+    with pytest.raises(UserError, match="folds: give at least 2 folds, or 0"):
+        make(Request(write(here, folds=1), here / "out"))
 
 
 def test_pictures_are_read_once_for_all_runs_over_them(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

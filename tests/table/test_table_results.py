@@ -53,7 +53,6 @@ def measured(cell: Cell, strength: float, seeds: tuple[int, ...] = (0, 1, 2), te
         seeds=list(seeds),
         points={"image auroc": np.array([point(one, IMAGES)["auroc"] for one in families])},
         without={"image auroc": np.stack([one["auroc"] for one in left_out])},
-        groups=GROUPS,
         tested_on=tested_on,
         apart={},
         costs=[COST] * len(seeds),
