@@ -15,6 +15,10 @@ from ssl_defect.table.settings import VALIDATION
 
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
 ALL = "all"  # how a budget without bound is written
+_OF_FOLDS = (
+    "A detector of a fold has learned nothing from that fold's pictures: `--set folds=0` and another `--out` make one "
+    "that spares fewer."
+)
 
 
 def answers(results: Results, folders: Folders) -> list[str]:
@@ -39,6 +43,7 @@ def answers(results: Results, folders: Folders) -> list[str]:
         *([saved] if saved else []),
         "Each best was chosen by these test images, which flatters its own value; differences are corrected for the "
         "number of rows (Holm).",
+        *([_OF_FOLDS] if results.table.folds else []),
     ]
 
 

@@ -166,6 +166,7 @@ def test_folds_test_every_picture_once(here: Path) -> None:
     text = (out / "table.md").read_text()
     assert "over n seeds, each the mean over 2 folds, of which every one is tested once (95% interval" in text
     assert text.count("(by group; ") == 2
+    assert "`--set folds=0` and another `--out`" in text
 
 
 def test_folds_are_asked_of_the_table_alone(here: Path) -> None:
