@@ -82,7 +82,7 @@ def _answer(group: Sequence[Result], base: Result, results: Results, folders: Fo
         )
     else:
         text = f"{where}{name} has the highest {best.metric}, {_value(best):.3f}, and is not shown to be better than "
-        text += f"{against}{f' ({_difference(best.change)})' if best.change else ''}"
+        text += f"{against}{f' ({_difference(best.change)}{_corrected(best.change)})' if best.change else ''}"
     detector = _detector(folders.get(best.cell.name, []))
     return f"{text}. That detector: `ssl-defect predict {detector} PICTURES --out FOLDER`" if detector else f"{text}."
 
@@ -92,6 +92,10 @@ def _difference(entry: Entry) -> str:
     if value is None:
         return f"no difference can be given, {entry.get('why', 'undefined')}"
     return f"{value:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
+
+
+def _corrected(entry: Entry) -> str:
+    return "" if entry.get("holm") is None else f", corrected p {entry['holm']:.2g}"
 
 
 def _row(cell: Cell, results: Results) -> str:

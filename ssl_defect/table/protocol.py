@@ -70,9 +70,8 @@ def _of_folds(table: TableSettings) -> str:
 def _pretraining(table: TableSettings) -> str:
     if table.pretrain_seed == "run":
         return "each seed has its own pretraining"
-    return (
-        f"all share one pretraining (seed {table.pretrain_seed}), and vary initialisation, order and choice of labels"
-    )
+    one = f"one pretraining{' per fold' if table.folds else ''} (seed {table.pretrain_seed})"
+    return f"all share {one}, and vary initialisation, order and choice of labels"
 
 
 def _measured_on(results: Results) -> list[str]:

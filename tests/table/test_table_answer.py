@@ -59,6 +59,12 @@ def test_a_best_within_chance_is_not_called_better() -> None:
     assert "is not shown to be better than none" in line or "nothing is better than none" in line
 
 
+def test_a_best_that_is_in_doubt_says_its_corrected_p() -> None:
+    found = results({("none", "5"): 0.6, ("mae", "5"): 0.75})
+    change = next(one.change for one in found.every if one.change)
+    assert f"to {change['high']:+.3f}), corrected p {change['holm']:.2g})." in answers(found, {})[0]
+
+
 def test_a_baseline_in_front_and_a_table_without_one() -> None:
     assert answers(results({("none", "5"): 2.5, ("moco", "5"): 0.5}), {})[0].startswith(
         "labels per class 5: nothing is better than none by image auroc"
