@@ -252,23 +252,23 @@ def test_the_changes_are_spoken_once_it_rests(visit: Visit) -> None:
     assert page.find_element("id", "op-range").get_attribute("aria-valuetext").startswith("0.471")
 
 
-def busy(page: Any) -> float:
-    """Seconds of the page's own thread: script, style, layout and paint, whatever else the machine does."""
+def laid_out(page: Any) -> float:
+    """How often the page was laid out so far: where each of 1,001 images asks for a layout, the slider crawls."""
     found = page.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    return float(next(one["value"] for one in found if one["name"] == "TaskDuration"))
+    return float(next(one["value"] for one in found if one["name"] == "LayoutCount"))
 
 
 @pytest.mark.parametrize("place", ["#operating", ".thumbs", "#embeddings"])
-def test_it_runs_without_error_or_request_and_fast(visit: Visit, place: str) -> None:
+def test_it_runs_without_error_or_request_or_a_layout_per_image(visit: Visit, place: str) -> None:
     """All that follows the slider on a page of 1,001 images, wherever the reader looks."""
     page = visit()
-    page.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    page.execute_cdp_cmd("Performance.enable", {})
     glide = "document.documentElement.style.scrollBehavior = 'auto';"
     page.execute_script(f"{glide} document.querySelector('{place}').scrollIntoView()")
     page.execute_async_script(STEPS, 2)
-    before, steps = busy(page), 12
+    before, steps = laid_out(page), 12
     page.execute_async_script(STEPS, steps)
-    assert (busy(page) - before) / steps < 0.05
+    assert 0 < (laid_out(page) - before) / steps < 10
     assert page.get_log("browser") == []
     requests = [entry["message"] for entry in page.get_log("performance") if "requestWillBeSent" in entry["message"]]
     assert [text for text in requests if '"url":"data:' not in text and "index.html" not in text] == []
