@@ -15,7 +15,7 @@ from ssl_defect.table.layout import axes_of, keys_of, title
 from ssl_defect.table.measure import better
 from ssl_defect.table.results import Result, Results
 
-SIDE, WIDTH, LEAST, GAP, TOP, STEP, BOTTOM = 170.0, 420.0, 150.0, 12.0, 44.0, 18.0, 46.0
+SIDE, WIDTH, LEAST, GAP, TOP, STEP, BOTTOM = 170.0, 420.0, 150.0, 30.0, 44.0, 18.0, 46.0
 STYLE = "font-family:system-ui,sans-serif;font-size:11px;color:#222;background:#fff"
 GREY, COLOURS = "#777", {"better": "#0a7d46", "worse": "#b3261e", "": "#444"}
 WIDEST = 3.0  # the scale ends at so many times what is typical: one far row does not press all others together
