@@ -71,12 +71,18 @@ def _panel(frame: Frame, names: list[Key], rows: list[Row], head: str, results: 
         _line(zero, TOP, zero, floor, GREY, 1),
         _line(frame.left, floor, frame.width, floor, GREY, 1),
     ]
-    for value in ticks(*frame.x, frame.ticks):
+    for value in _ticks(frame):
         parts += [_line(frame.across(value), floor, frame.across(value), floor + 4, GREY, 1)]
         parts += [_label(frame.across(value), floor + 16, tick_text(value), "middle")]
     for row in rows:
         parts += _interval(frame, TOP + STEP * (names.index(row.key) + 0.5), row)
     return parts
+
+
+def _ticks(frame: Frame) -> list[float]:
+    """About `frame.ticks` of them, and a scale on either side of zero: round steps may leave zero alone."""
+    found = (list(ticks(*frame.x, count)) for count in range(frame.ticks, 8))
+    return next(values for values in found if len(values) > 2)
 
 
 def _interval(frame: Frame, y: float, row: Row) -> list[Markup]:

@@ -12,9 +12,10 @@ import pytest
 
 from ssl_defect.evaluate.bootstrap import Resampling, leave_out, paired_difference, point
 from ssl_defect.evaluate.metrics import Family, image_family
+from ssl_defect.report.svg import Frame
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, cells_of
-from ssl_defect.table.forest import forest
+from ssl_defect.table.forest import _ticks, forest
 from ssl_defect.table.layout import grids
 from ssl_defect.table.measure import Measured, paired
 from ssl_defect.table.protocol import notes
@@ -166,6 +167,14 @@ def test_differences_are_drawn_to_one_scale_and_far_ones_are_cut_with_an_arrow()
     assert len(far.findall(f"{name}polygon")) == 1
     assert not far.findall(f"{name}circle")
     assert forest(results(table_of(baseline={})), "image auroc") == ""
+
+
+@pytest.mark.parametrize("limit", [0.0004, 0.02, 0.26, 0.46, 0.5, 0.96, 3.0])
+def test_a_forest_has_a_scale_on_either_side_of_zero(limit: float) -> None:
+    values = _ticks(Frame((-limit, limit), (0, 1), 300, 200, 100, 0, 44, 46, ticks=3))
+    assert min(values) < 0 < max(values)
+    assert 0 in values
+    assert len(values) <= 7
 
 
 def test_friedman_over_the_sets() -> None:
