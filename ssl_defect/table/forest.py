@@ -80,8 +80,8 @@ def _panel(frame: Frame, names: list[Key], rows: list[Row], head: str, results: 
 
 
 def _ticks(frame: Frame) -> list[float]:
-    """About `frame.ticks` of them, and a scale on either side of zero: round steps may leave zero alone."""
-    found = (list(ticks(*frame.x, count)) for count in range(frame.ticks, 8))
+    """About `frame.ticks` of them, and a scale on either side of zero, which too wide a step would leave alone."""
+    found = (ticks(*frame.x, count) for count in range(frame.ticks, 6))  # five always have three
     return next(values for values in found if len(values) > 2)
 
 

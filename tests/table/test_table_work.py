@@ -65,13 +65,19 @@ work.work_off([tests.job(out, "mae", seed, 2.0) for seed in (0, 1)], out, read_w
 """
 
 
-def test_a_killed_table_goes_on_and_waits_for_what_outlived_it(tmp_path: Path) -> None:
+def ended_at_work(out: Path, how: signal.Signals) -> int:
+    """The exit code of a table of two runs that was sent a signal when its first had begun."""
     environment = os.environ | {"PYTHONPATH": str(HERE)}
-    with subprocess.Popen([sys.executable, "-c", TABLE, str(tmp_path)], env=environment) as table:
+    with subprocess.Popen([sys.executable, "-c", TABLE, str(out)], env=environment) as table:
         end = time.monotonic() + 120
-        while not diary(tmp_path) and time.monotonic() < end:
+        while not diary(out) and time.monotonic() < end:
             time.sleep(0.02)
-        table.send_signal(signal.SIGKILL)
+        table.send_signal(how)
+        return table.wait()
+
+
+def test_a_killed_table_goes_on_and_waits_for_what_outlived_it(tmp_path: Path) -> None:
+    ended_at_work(tmp_path, signal.SIGKILL)
     assert len(begun(tmp_path)) == 1  # its child is still at work on the preparation
     jobs = [job(tmp_path, "mae", seed) for seed in (0, 1)]
     assert work_off(jobs, tmp_path, read_work(tmp_path), 2) == {}
@@ -80,13 +86,7 @@ def test_a_killed_table_goes_on_and_waits_for_what_outlived_it(tmp_path: Path) -
 
 
 def test_a_table_that_is_told_to_end_ends_its_processes(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(HERE)}
-    with subprocess.Popen([sys.executable, "-c", TABLE, str(tmp_path)], env=environment) as table:
-        end = time.monotonic() + 120
-        while not diary(tmp_path) and time.monotonic() < end:
-            time.sleep(0.02)
-        table.send_signal(signal.SIGTERM)
-        assert table.wait() != 0
+    assert ended_at_work(tmp_path, signal.SIGTERM) != 0
     assert len(begun(tmp_path)) == 1
     assert not any(working._busy(tmp_path / f"mae-seed{seed}") for seed in (0, 1))
     assert not [line for line in diary(tmp_path) if line.startswith("end")]
