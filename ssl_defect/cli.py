@@ -139,9 +139,8 @@ def table(  # noqa: PLR0913, PLR0917 - each is an option of the command line
             help="A value of the matrix, or a run's name or its pattern, such as 'imagenet-5-*'; may be repeated.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Run nothing, show what would run and for how long.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, for how long; run nothing.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="That, after trying what was never run.")] = False,
     ray: Annotated[
         str,
         typer.Option(
@@ -155,7 +154,7 @@ def table(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     """A matrix of settings, run without doing the same work twice: one table with paired differences."""
     from ssl_defect.table.command import Request, make
 
-    asked = Request(recipe, out, jobs, only or (), [*(set_ or []), *(more or [])], ray)
+    asked = Request(recipe, out, jobs, only or (), [*(set_ or []), *(more or [])], ray, estimate)
     for path in make(asked, dry_run):
         print(f"table: {path}")
 

@@ -24,6 +24,7 @@ from ssl_defect.table.planning import Job, jobs_of, overview, read_work
 from ssl_defect.table.protocol import notes
 from ssl_defect.table.results import Results, judge
 from ssl_defect.table.settings import TableSettings, load_table
+from ssl_defect.table.trial import try_stages
 from ssl_defect.table.validation import measure_validation
 from ssl_defect.table.work import work_off
 from ssl_defect.table.write import write_all
@@ -37,7 +38,8 @@ DIGESTS = ".pictures.json"
 class Request:
     """What the command line asks for: `jobs` 0 is as many as fit; `only` names cells; `settings` as in `--set`.
 
-    `ray` is the address of a Ray cluster, empty for this machine.
+    `ray` is the address of a Ray cluster, empty for this machine. With `estimate` nothing is run but a few steps of
+    each kind of stage, on drawn pictures.
     """
 
     recipe: Path
@@ -46,6 +48,7 @@ class Request:
     only: Sequence[str] = ()
     settings: Sequence[str] = ()
     ray: str = ""
+    estimate: bool = False
 
 
 def make(asked: Request, dry: bool = False) -> list[Path]:
@@ -57,6 +60,7 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
     Raises:
         UserError: a wrong recipe, no run that can be run, another table at work in the folder, or no run finished.
     """
+    dry = dry or asked.estimate
     table, for_runs = load_table(asked.recipe, list(asked.settings))
     cells = cells_of(table, str(asked.recipe))
     _check_baseline(table, cells, asked.recipe)
@@ -71,6 +75,8 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
         work = read_work(out)
         with nullcontext(ThisMachine()) if dry else _place(asked) as place:
             limit = asked.jobs or place.places(work)
+            if asked.estimate:
+                try_stages(mine, work, limit)
             lines = overview(mine, work, limit)
             if dry:
                 print("\n".join(lines))

@@ -80,10 +80,14 @@ def _job(run: Run, folder: Path, last: str, inputs: Inputs) -> Job:
 
 @dataclass(eq=False)
 class Work:
-    """Stages that are finished somewhere in the table's folder, and how long such stages took."""
+    """Stages that are finished somewhere in the table's folder, and how long such stages took.
+
+    `guessed` has seconds by fingerprint for stages of which that is not known.
+    """
 
     done: set[str] = field(default_factory=set)
     took: list[tuple[str, dict[str, Any], float]] = field(default_factory=list)
+    guessed: dict[str, float] = field(default_factory=dict)
     peak_mb: float = 0.0
 
     def add(self, record: Record) -> None:
@@ -104,12 +108,15 @@ class Work:
                         self.add(record)
 
     def seconds(self, stage: Plan) -> float | None:
-        """What stages of the same settings but for the seed took, else of the same method or task; None: unknown."""
+        """What stages of the same settings but for the seed took, else of the same method or task, else as guessed.
+
+        None: unknown.
+        """
         kind = KINDS.get(stage.stage, "")
         same = [(settings, took) for name, settings, took in self.took if name == stage.stage]
         exact = [took for settings, took in same if _but_seed(settings) == _but_seed(stage.settings)]
         alike = [took for settings, took in same if settings.get(kind) == stage.settings.get(kind)]
-        return fmean(exact or alike) if exact or alike else None
+        return fmean(exact or alike) if exact or alike else self.guessed.get(stage.fingerprint)
 
 
 def _but_seed(settings: dict[str, Any]) -> dict[str, Any]:

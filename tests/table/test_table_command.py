@@ -4,84 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from small_table import BASE, TABLE, write
 from typer.testing import CliRunner
 
 from ssl_defect import pipeline
 from ssl_defect.cli import app
-from ssl_defect.config import load_recipe
 from ssl_defect.errors import UserError
-from ssl_defect.table import machine
-from ssl_defect.table import work as working
 from ssl_defect.table.command import Request, make
 from ssl_defect.table.expand import cells_of, runs_of
 from ssl_defect.table.settings import load_table
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "experiments" / "tables").glob("*.yaml"))
-BASE = {
-    "name": "small",
-    "data": {
-        "source": "synthetic",
-        "root": "parts",
-        "image_size": 32,
-        "copies": False,
-        "options": {"good": 24, "defective": 4, "size": 32},
-    },
-    "model": {"backbone": "test_resnet"},
-    "pretrain": {"epochs": 1, "batch_size": 8, "snapshots": 0},
-    "finetune": {
-        "task": "segmentation",
-        "steps": 2,
-        "batch_size": 4,
-        "eval_every": 2,
-        "options": {"decoder_width": 8},
-    },
-    "evaluate": {"bootstrap": 100},
-    "compute": {"device": "cpu", "precision": "float32", "threads": 1},
-}
-TABLE: dict[str, Any] = {
-    "name": "small",
-    "base": BASE,
-    "matrix": {"pretrain.method": ["none", "rotation"], "finetune.labels_per_class": [2, None]},
-    "seeds": 1,
-    "baseline": {"pretrain.method": "none"},
-    "metrics": ["image auroc", "pixel ap"],
-    "columns": ["finetune.labels_per_class"],
-}
-
-
-class InThisProcess:
-    """Stands in for a process: the run is done at once, by the pipeline as it is; a process would import torch anew."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self.returncode, folder = 0, Path(command[6])
-        try:
-            pipeline.run(load_recipe(folder / "recipe.yaml"), folder, last=command[-1])
-        except UserError as error:
-            (folder / "log.txt").write_text(f"error: {error}\n")
-            self.returncode = 1
-
-    def poll(self) -> int:
-        return self.returncode
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(working, "PAUSE", 0.0)
-    monkeypatch.setattr(machine, "can_warm", lambda command: True)
-    monkeypatch.setattr(machine, "Warm", lambda command, log, more: InThisProcess(command))
-    return tmp_path
-
-
-def write(folder: Path, **more: Any) -> Path:
-    (folder / "small.yaml").write_text(yaml.safe_dump(TABLE | more, sort_keys=False))
-    return folder / "small.yaml"
 
 
 def test_two_by_two(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
