@@ -28,6 +28,8 @@ from ssl_defect.train.checkpoint import remove_checkpoints
 from ssl_defect.train.device import lay_out, make_fabric, precision_name
 from ssl_defect.train.seeds import mixed_seed
 
+USUAL_BATCH = 64
+
 
 def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
     """Bring an encoder to its weights and leave it in `out`, going on from a killed run's checkpoint if there is one.
@@ -51,6 +53,7 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
         require_tensorboard()
     store = open_for_training(Path(prepared))
     rows = training_rows(recipe, store, kind)
+    size = batch_size(recipe, kind, len(rows))
     torch.manual_seed(recipe.pretrain_seed)
     encoder = build_encoder(recipe.model.backbone, store.images.shape[1])
     origin = load_start(encoder, "imagenet" if recipe.pretrain.method == "imagenet" else recipe.pretrain.start)
@@ -63,9 +66,9 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
         state = _measure_only(recipe, fabric.to_device(encoder), origin, probe)
     else:
         torch.manual_seed(mixed_seed(recipe.pretrain_seed, 1))
-        method = kind.build(encoder, options, make_facts(recipe, store, len(rows)))
+        method = kind.build(encoder, options, make_facts(recipe, store, len(rows), size))
         held = method.keep_statistics(recipe.pretrain.batch_norm)
-        work = Work(recipe, method, store, rows, origin, out)
+        work = Work(recipe, method, store, rows, size, origin, out)
         train_preliminary(work, fabric)
         with Watch(work, probe, fabric) as watch:
             state = train(work, watch, fabric)
@@ -101,7 +104,7 @@ def training_rows(recipe: Recipe, store: Store, kind: type[Method] | None) -> Ro
     """Rows to train on: those of the train split, good ones alone where the method asks for that.
 
     Raises:
-        UserError: fewer than a batch, or fewer than two.
+        UserError: fewer than two.
     """
     rows = store.rows("train")
     if kind is None:
@@ -111,24 +114,38 @@ def training_rows(recipe: Recipe, store: Store, kind: type[Method] | None) -> Ro
     what = "good training images" if kind.good_only else "training images"
     if len(rows) < 2:
         raise UserError(f"pretrain: {recipe.pretrain.method} needs at least 2 {what}, the prepared set has {len(rows)}")
-    if recipe.pretrain.batch_size > len(rows):
-        raise UserError(
-            f"pretrain.batch_size: {recipe.pretrain.batch_size} is more than the {len(rows)} {what}; "
-            f"take {len(rows)} or less"
-        )
-    least = kind.least_batch * recipe.compute.devices
-    if recipe.pretrain.batch_size < least:
-        raise UserError(
-            f"pretrain.batch_size: {recipe.pretrain.method} needs at least {least}, got {recipe.pretrain.batch_size}"
-        )
-    if recipe.pretrain.batch_size % recipe.compute.devices:
-        raise UserError(f"pretrain.batch_size: must be a multiple of compute.devices ({recipe.compute.devices})")
     return rows
 
 
-def make_facts(recipe: Recipe, store: Store, images: int) -> Facts:
-    """What the method may know of the run."""
-    size = recipe.pretrain.batch_size
+def batch_size(recipe: Recipe, kind: type[Method] | None, images: int) -> int:
+    """Images per step: as the recipe asks, or what is usual with so many training images.
+
+    Raises:
+        UserError: it does not fit the images, the method or the devices.
+    """
+    asked, devices = recipe.pretrain.batch_size, recipe.compute.devices
+    if kind is None:
+        return asked or USUAL_BATCH
+    what, least = "good training images" if kind.good_only else "training images", kind.least_batch * devices
+    size = asked or max(least, usual_batch(images) // devices * devices)
+    if size > images:
+        raise UserError(f"pretrain.batch_size: {size} is more than the {images} {what}; take {images} or less")
+    if size < least:
+        raise UserError(f"pretrain.batch_size: {recipe.pretrain.method} needs at least {least}, got {size}")
+    if size % devices:
+        raise UserError(f"pretrain.batch_size: must be a multiple of compute.devices ({devices})")
+    if not asked and size < USUAL_BATCH:
+        say(f"pretrain: batches of {size}, for there are {images} {what}")
+    return size
+
+
+def usual_batch(images: int) -> int:
+    """64; of fewer images the largest power of two that makes two steps of them, 2 at least."""
+    return USUAL_BATCH if images >= USUAL_BATCH else max(2, 1 << (max(1, images // 2).bit_length() - 1))
+
+
+def make_facts(recipe: Recipe, store: Store, images: int, size: int) -> Facts:
+    """What the method may know of the run, with `size` images per step."""
     return Facts(
         channels=store.images.shape[3],
         images=images,

@@ -75,7 +75,7 @@ def make_batches(work: Work, fabric: Fabric) -> Batches:
     return Batches(
         work.store,
         work.rows,
-        work.recipe.pretrain.batch_size,
+        work.batch_size,
         work.recipe.pretrain_seed,
         fabric.device,
         partners=work.method.partners,

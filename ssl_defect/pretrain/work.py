@@ -17,11 +17,12 @@ PRELIMINARY = "preliminary.pt"
 
 @dataclass(frozen=True)
 class Work:
-    """One pretraining: what learns, from which rows, from which starting weights, to where."""
+    """One pretraining: what learns, from which rows, how many a step, from which starting weights, to where."""
 
     recipe: Recipe
     method: Method
     store: Store
     rows: Rows
+    batch_size: int
     origin: str
     out: Path

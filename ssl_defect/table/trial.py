@@ -143,15 +143,14 @@ def foretold(stage: str, recipe: Recipe, counts: Counts, trial: Path) -> float:
 
 
 def _pretraining(recipe: Recipe, counts: Counts, trial: Path, took: float) -> float:
-    from ssl_defect.pretrain.stage import choose  # torch is loaded late
+    from ssl_defect.pretrain.stage import batch_size, choose  # torch is loaded late
 
     kind = choose(recipe)[0]
     if kind is None:
         return took
     with (trial / "history.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    settings = recipe.pretrain
-    images = counts.good if kind.good_only else counts.train
-    steps = settings.epochs * max(1, images // settings.batch_size)
+    images = int(counts.good if kind.good_only else counts.train)
+    size = batch_size(recipe, kind, images)
     once = took - sum(float(row["seconds"]) for row in rows)
-    return once + steps * settings.batch_size / float(rows[-1]["images_per_second"])
+    return once + recipe.pretrain.epochs * (images // size * size) / float(rows[-1]["images_per_second"])

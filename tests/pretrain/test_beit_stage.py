@@ -29,9 +29,9 @@ def test_a_trained_tokenizer_paints_better_than_the_mean_picture_and_is_frozen(
     torch.manual_seed(0)
     rows = store.rows("train")
     options = Options(tokenizer_epochs=EPOCHS)
-    method = BEiT(build_encoder("test_vit", SIZE), options, make_facts(recipe, store, len(rows)))
+    method = BEiT(build_encoder("test_vit", SIZE), options, make_facts(recipe, store, len(rows), 16))
     fabric = make_fabric(recipe.compute, method)
-    train_preliminary(Work(recipe, method, store, rows, "", tmp_path), fabric)
+    train_preliminary(Work(recipe, method, store, rows, 16, "", tmp_path), fabric)
     lines = [line for line in capsys.readouterr().err.splitlines() if ", epoch " in line]
     assert len(lines) == EPOCHS
     assert lines[-1].startswith(f"beit: tokenizer, epoch {EPOCHS}/{EPOCHS}, loss ")

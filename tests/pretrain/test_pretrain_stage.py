@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from striped_parts import SIZE, make_recipe, write_prepared
 
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.weights import load_encoder_file
 from ssl_defect.pretrain import mae, simclr
-from ssl_defect.pretrain.stage import pretrain
+from ssl_defect.pretrain.stage import pretrain, usual_batch
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,28 @@ def test_what_does_not_fit_is_one_line(
     with pytest.raises(UserError, match=message) as raised:
         pretrain(make_recipe(**{"method": "simclr", "backbone": "test_resnet"} | changes), prepared, tmp_path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "size"), [(1000, 64), (64, 64), (63, 16), (43, 16), (32, 16), (31, 8), (20, 8), (5, 2), (3, 2), (2, 2)]
+)
+def test_the_usual_batch_is_less_where_there_are_fewer_images(images: int, size: int) -> None:
+    assert usual_batch(images) == size
+
+
+@pytest.mark.parametrize(("method", "images", "size"), [("simclr", 24, 8), ("cutpaste", 16, 8)])
+def test_a_small_set_needs_no_batch_size(
+    tmp_path: Path, method: str, images: int, size: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = write_prepared(tmp_path / "prepare", 36)
+    out = []
+    for given in (None, size):
+        out.append(tmp_path / str(given))
+        pretrain(make_recipe(method, "test_resnet", epochs=1, batch_size=given), prepared, out[-1])
+    what = "good training images" if method == "cutpaste" else "training images"
+    assert capsys.readouterr().err.count(f"pretrain: batches of {size}, for there are {images} {what}\n") == 1
+    left, right = (load_file(folder / "encoder.safetensors") for folder in out)
+    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_a_set_of_one_image_is_refused(tmp_path: Path) -> None:

@@ -14,13 +14,12 @@ from striped_parts import make_recipe
 
 from ssl_defect.config import Recipe, validate
 from ssl_defect.data.records import Sample, write_samples
-from ssl_defect.data.store import open_store
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.weights import save_encoder
 from ssl_defect.pretrain import METHODS
 from ssl_defect.pretrain.base import Facts, Method
-from ssl_defect.pretrain.stage import pretrain, training_rows
+from ssl_defect.pretrain.stage import batch_size, pretrain
 
 TRAINED = [name for name, (module, _) in METHODS.items() if module]
 QUICK: dict[str, dict[str, Any]] = {"beit": {"tokenizer_epochs": 10}}
@@ -149,13 +148,13 @@ def test_pictures_that_the_patch_does_not_divide(method: str, sets: dict[int, Pa
 
 
 @pytest.mark.parametrize("method", TRAINED)
-def test_a_batch_that_is_too_small_for_the_processes(method: str, sets: dict[int, Path]) -> None:
+def test_a_batch_that_is_too_small_for_the_processes(method: str) -> None:
     kind: type[Method] = import_module(METHODS[method][0]).METHOD
     recipe = make_recipe(method, "test_resnet", batch_size=2)
     recipe = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"devices": 4})})
     reason = "needs at least" if 4 * kind.least_batch > 2 else "must be a multiple of compute.devices"
     with pytest.raises(UserError, match=rf"pretrain\.batch_size: .*{reason}"):
-        training_rows(recipe, open_store(sets[33]), kind)
+        batch_size(recipe, kind, 48)
 
 
 def test_a_batch_of_one_is_refused_by_the_recipe() -> None:
