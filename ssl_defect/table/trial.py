@@ -85,8 +85,9 @@ def _small(run: Run, folder: Path) -> Run:
     drawn = {"good": GOOD, "defective": DEFECTIVE, "size": min(max(32, size), 512)}
     updates: dict[str, dict[str, Any]] = {
         "pretrain": {"epochs": EPOCHS, "batch_size": BATCH, "probe_every": EPOCHS, "snapshots": 0, "keep_every": 0},
-        "finetune": {"labels_per_class": None, "steps": STEPS, "batch_size": BATCH, "eval_every": STEPS},
     }
+    if recipe.anomaly is None:  # else a section `finetune` would ask for a second detector
+        updates["finetune"] = {"labels_per_class": None, "steps": STEPS, "batch_size": BATCH, "eval_every": STEPS}
     changed: dict[str, Any] = {
         name: getattr(recipe, name).model_copy(update=update) for name, update in updates.items()
     }

@@ -109,6 +109,15 @@ def test_an_estimate_of_what_was_never_run(
     assert "side by side: about " in done.output
 
 
+def test_detectors_from_good_images_are_tried_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learns = {"labels": {"finetune.labels_per_class": 2}, "good": {"anomaly": {"detector": "gaussian"}}}
+    recipe = write(here, matrix={"learns": learns}, baseline={"learns": "labels"}, columns=[])
+    make(Request(recipe, here / "out", estimate=True))
+    told = capsys.readouterr()
+    assert "[2/2] good-seed0: done" in told.err
+    assert "side by side: about " in told.out
+
+
 def test_what_cannot_be_tried_stays_unknown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "broken.safetensors").write_bytes(b"no weights")
     starts = {"none": {"pretrain.method": "none"}, "broken": {"pretrain.start": "broken.safetensors"}}
