@@ -132,7 +132,7 @@ def foretold(stage: str, recipe: Recipe, counts: Counts, trial: Path) -> float:
         return _pretraining(recipe, counts, trial / stage, took)
     told = trial / "finetune" / "finetune.json"
     learnt = read_json(told) if told.is_file() else {}
-    image = learnt["seconds"] / (learnt["steps"] * BATCH) if "steps" in learnt else 0.0
+    image = learnt["seconds"] / (learnt["steps"] * BATCH) if learnt.get("steps") else 0.0
     if stage == "evaluate":
         return took + counts.test * image * FORWARD
     if not image:  # a detector from good images, or one that is not trained by steps
