@@ -169,8 +169,8 @@ const operating = () => {
   }
   if (navigator.clipboard) {
     find("copy").addEventListener("click", async () => {
-      await navigator.clipboard.writeText(find("json").textContent);
-      find("copied").textContent = "Copied";
+      const done = await navigator.clipboard.writeText(find("json").textContent).then(() => "Copied", () => "Refused by the browser; select the text");
+      find("copied").textContent = done;
     });
   } else find("copy").hidden = true;
 

@@ -28,8 +28,8 @@ if (command && navigator.clipboard) {
   button.type = "button";
   button.textContent = "Copy";
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(command.querySelector("code").textContent);
-    button.textContent = "Copied";
+    const text = command.querySelector("code").textContent;
+    button.textContent = await navigator.clipboard.writeText(text).then(() => "Copied", () => "Refused by the browser; select the text");
   });
   command.append(button);
 }

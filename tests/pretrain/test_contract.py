@@ -54,18 +54,27 @@ def a_batch(method: Method, prepared: Path, count: int = BATCH) -> dict[str, Any
     return batches(0) | {"generator": torch.Generator().manual_seed(0)}
 
 
-def train(method: Method, prepared: Path, out: Path, steps: int, stop: int = -1, precision: Any = "32-true") -> Run:
+@dataclass(frozen=True)
+class How:
+    """How a method is trained here; `rate` 0 is what its backbone bears."""
+
+    stop: int = -1
+    precision: Any = "32-true"
+    rate: float = 0.0
+
+
+def train(method: Method, prepared: Path, out: Path, steps: int, how: How = How()) -> Run:
     store = open_store(prepared)
-    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    fabric = Fabric(accelerator="cpu", devices=1, precision=how.precision)
     plan = Plan(steps, 1, warmup_cosine(0.1), seed=3, save_every=0)
-    optimizer = make_adamw([(method, 2e-3 if "resnet" in method.encoder.name else 5e-4)], 0.05)
+    optimizer = make_adamw([(method, how.rate or (2e-3 if "resnet" in method.encoder.name else 5e-4))], 0.05)
     batches = Batches(store, store.rows("train"), BATCH, 3, partners=method.partners)
     run = Run(method, [], [])
     for interval in fit(method, batches, optimizer, plan, fabric, out / "c.pt"):
         run.intervals.append(replace(interval))
         if interval.logs:
             run.losses.append(interval.logs["loss"])
-        if interval.step == stop:
+        if interval.step == how.stop:
             break
     return run
 
@@ -144,7 +153,7 @@ def test_what_it_logs_is_what_it_declares(case: tuple[str, str], prepared: Path)
 def test_its_state_survives_a_checkpoint(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = train(build(*case, prepared), prepared, tmp_path / "whole", 8)
-    train(build(*case, prepared), prepared, tmp_path, 8, stop=5)
+    train(build(*case, prepared), prepared, tmp_path, 8, How(stop=5))
     rest = train(build(*case, prepared), prepared, tmp_path, 8)
     assert [i.step for i in rest.intervals] == [4, 5, 6, 7, 8]
     assert rest.losses == whole.losses[4:]
@@ -155,7 +164,7 @@ def test_its_state_survives_a_checkpoint(case: tuple[str, str], prepared: Path, 
 def test_bfloat16_stays_finite_and_close(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     full = train(build(*case, prepared), prepared, tmp_path / "full", 5)
-    half = train(build(*case, prepared), prepared, tmp_path, 5, precision="bf16-mixed")
+    half = train(build(*case, prepared), prepared, tmp_path, 5, How(precision="bf16-mixed"))
     assert half.losses == pytest.approx(full.losses, rel=0.05)
     assert all(parameter.dtype == torch.float32 for parameter in half.method.parameters())
 
@@ -177,9 +186,18 @@ def test_its_pictures_begin_with_the_picture(case: tuple[str, str], prepared: Pa
     torch.testing.assert_close(strips[:, 0], batch["image"] / 255)
 
 
+def golden_losses(name: str, backbone: str, prepared: Path, out: Path) -> list[float]:
+    """Of twenty steps, of a ResNet slow ones: what another processor rounds otherwise stays below 0.1% at that rate.
+
+    At 0.002 BatchNorm and Adam make 3% of it.
+    """
+    how = How(rate=2e-4 if "resnet" in backbone else 5e-4)
+    return train(build(name, backbone, prepared), prepared, out, 20, how).losses
+
+
 def test_its_curve_is_the_golden_one(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
     golden = json.loads((GOLDEN / f"{'-'.join(case)}.json").read_text(encoding="utf-8"))
-    losses = train(build(*case, prepared), prepared, tmp_path, 20).losses
+    losses = golden_losses(*case, prepared, tmp_path)
     assert losses == pytest.approx(golden, rel=0.01)
 
 
@@ -194,7 +212,7 @@ def write_golden(folder: Path, methods: list[str]) -> None:
             continue
         out = folder / str(number)
         out.mkdir()
-        losses = train(build(name, backbone, prepared), prepared, out, 20).losses
+        losses = golden_losses(name, backbone, prepared, out)
         text = json.dumps([round(loss, 5) for loss in losses])
         (GOLDEN / f"{name}-{backbone}.json").write_text(text + "\n", encoding="utf-8")
 

@@ -234,13 +234,32 @@ def test_the_point_can_be_copied(visit: Visit) -> None:
     page = visit()
     origin = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     page.execute_cdp_cmd("Browser.grantPermissions", origin)
+    page.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})  # only a focused page may copy
     shown_at(page, 0.47123)
     press(page, "op-copy")
-    read = "const done = arguments[0]; setTimeout(() => navigator.clipboard.readText().then(done, String), 200)"
+    assert rested(page) == "Copied"
+    read = "const done = arguments[0]; navigator.clipboard.readText().then(done, (error) => done(String(error)))"
     copied = page.execute_async_script(read)
     assert json.loads(copied)["threshold"] == 0.47123
     assert "\n" not in copied
-    assert page.find_element("id", "op-copied").text == "Copied"
+
+
+def test_a_copy_that_the_browser_refuses_is_said(visit: Visit) -> None:
+    page = visit()
+    page.execute_script("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+    press(page, "op-copy")
+    assert rested(page) == "Refused by the browser; select the text"
+    told = page.execute_async_script(
+        "const done = arguments[0], button = document.querySelector('.command button'); button.click(); "
+        "setTimeout(() => done(button.textContent), 200)"
+    )
+    assert told == "Refused by the browser; select the text"
+
+
+def rested(page: Any) -> str:
+    """What stands beside the button a moment later."""
+    wait = "const done = arguments[0]; setTimeout(() => done(document.getElementById('op-copied').textContent), 200)"
+    return str(page.execute_async_script(wait))
 
 
 def test_the_changes_are_spoken_once_it_rests(visit: Visit) -> None:
