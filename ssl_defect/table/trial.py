@@ -19,9 +19,9 @@ from ssl_defect.table.expand import Run
 from ssl_defect.table.planning import Job, Work, jobs_of, to_do
 from ssl_defect.table.work import work_off
 
-BATCH = 8  # drawn images of a step
-GOOD, DEFECTIVE = 40, 4  # drawn images, the second of each of four kinds: half of them to train on
-EPOCHS, STEPS = 3, 4
+BATCH = 16  # drawn images of a step
+GOOD, DEFECTIVE = 80, 4  # drawn images, the second of each of four kinds: half of them to train on
+EPOCHS, STEPS = 2, 4
 FORWARD = 1 / 3  # of the time of a training step: an image that is only looked at
 
 

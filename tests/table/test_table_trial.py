@@ -61,12 +61,12 @@ def test_finetuning_takes_every_step_and_look(tmp_path: Path) -> None:
 
 
 def test_preparing_and_fitting_go_by_the_pictures(tmp_path: Path) -> None:
-    tried(tmp_path, "prepare", 4.0)  # 56 drawn, 28 of them to train on
+    tried(tmp_path, "prepare", 4.0)  # 96 drawn, 48 of them to train on
     tried(tmp_path, "finetune", 7.0)
     (tmp_path / "finetune" / "finetune.json").write_text(json.dumps({"steps": 0, "seconds": 7.0}))
-    assert foretold("prepare", recipe_of(), COUNTS, tmp_path) == pytest.approx(4.0 * 190 / 56)
+    assert foretold("prepare", recipe_of(), COUNTS, tmp_path) == pytest.approx(4.0 * 190 / 96)
     recipe = recipe_of().model_copy(update={"anomaly": object()})
-    assert foretold("finetune", recipe, COUNTS, tmp_path) == pytest.approx(7.0 * 100 / 28)
+    assert foretold("finetune", recipe, COUNTS, tmp_path) == pytest.approx(7.0 * 100 / 48)
 
 
 def test_images_are_counted_by_the_shares(tmp_path: Path) -> None:
