@@ -46,6 +46,7 @@ def forest(results: Results, metric: str) -> str:
     limit, panel = _limit(rows), max(LEAST, WIDTH / len(columns))
     height = TOP + STEP * len(names) + BOTTOM
     parts = [_label(SIDE - 8, TOP + STEP * (i + 0.5) + 4, ", ".join(key), "end") for i, key in enumerate(names)]
+    parts.append(_label(SIDE - 8, TOP - 10, ", ".join(map(title, top)), "end"))  # what the panels' heads are values of
     for number, column in enumerate(columns):
         left = SIDE + number * (panel + GAP)
         frame = Frame((-limit, limit), (0, 1), left + panel, height, left, 0, TOP, BOTTOM, ticks=3)

@@ -36,6 +36,7 @@ def test_two_by_two(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     written = {path.name for path in (here / "out").glob("*.*")}
     assert {"table.md", "table.csv", "table.tex", "table.json"} <= written
     assert (here / "out" / "comparison" / "index.html").is_file()
+    assert ">labels per class</text>" in (here / "out" / "differences-image_auroc.svg").read_text()
     rows = json.loads((here / "out" / "table.json").read_text())["results"]
     assert len(rows) == 8
     for row in rows:
