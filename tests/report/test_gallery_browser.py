@@ -68,11 +68,15 @@ def rows(page: Any) -> list[int]:
 
 def all_rows(page: Any) -> list[int]:
     """Rows over all pages, leafing through them."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
     found = rows(page)
     while (more := page.find_element("css selector", ".gallery > .pager [data-page='1']")).is_enabled():
         if not more.is_displayed():
             break
+        before = rows(page)
         more.click()
+        WebDriverWait(page, 20).until(lambda _, before=before: rows(page) != before)  # a click is done when the page has turned
         found += rows(page)
     return found
 
