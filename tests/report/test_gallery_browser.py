@@ -76,7 +76,8 @@ def all_rows(page: Any) -> list[int]:
             break
         before = rows(page)
         more.click()
-        WebDriverWait(page, 20).until(lambda _, before=before: rows(page) != before)  # a click is done when the page has turned
+        # a click is done when the page has turned
+        WebDriverWait(page, 20).until(lambda _, before=before: rows(page) != before)
         found += rows(page)
     return found
 
