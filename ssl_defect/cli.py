@@ -140,7 +140,9 @@ def table(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, for how long; run nothing.")] = False,
-    estimate: Annotated[bool, typer.Option("--estimate", help="That, after trying what was never run.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="A dry run that first tries what was never run.")
+    ] = False,
     ray: Annotated[
         str,
         typer.Option(

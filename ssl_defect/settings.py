@@ -86,9 +86,7 @@ class PretrainSettings(Settings):
     start: str = Field("random", description="Weights to start from: `random`, `imagenet` or a file.")
     seed: int | None = Field(None, ge=0, description="Seed of pretraining; the recipe's where left out.")
     epochs: int = Field(100, ge=1, description="Passes over the training images.")
-    batch_size: int | None = Field(
-        None, ge=2, description="Images per step, over all processes; left out: 64, less where there are fewer images."
-    )
+    batch_size: int | None = Field(None, ge=2, description="Images per step of all processes; left out: 64, or fewer.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.05, ge=0, description="Decoupled weight decay; none on biases and norms.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises linearly.")

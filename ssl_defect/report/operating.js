@@ -169,8 +169,8 @@ const operating = () => {
   }
   if (navigator.clipboard) {
     find("copy").addEventListener("click", async () => {
-      const done = await navigator.clipboard.writeText(find("json").textContent).then(() => "Copied", () => "Refused by the browser; select the text");
-      find("copied").textContent = done;
+      const text = find("json").textContent;
+      find("copied").textContent = await navigator.clipboard.writeText(text).then(() => "Copied", () => "Refused by the browser; select the text");
     });
   } else find("copy").hidden = true;
 

@@ -144,7 +144,7 @@ def foretold(stage: str, recipe: Recipe, counts: Counts, trial: Path) -> float:
 
 
 def _pretraining(recipe: Recipe, counts: Counts, trial: Path, took: float) -> float:
-    from ssl_defect.pretrain.stage import batch_size, choose  # torch is loaded late
+    from ssl_defect.pretrain.stage import choose, usual_batch  # torch is loaded late
 
     kind = choose(recipe)[0]
     if kind is None:
@@ -152,6 +152,6 @@ def _pretraining(recipe: Recipe, counts: Counts, trial: Path, took: float) -> fl
     with (trial / "history.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     images = int(counts.good if kind.good_only else counts.train)
-    size = batch_size(recipe, kind, images)
+    size = recipe.pretrain.batch_size or usual_batch(images)
     once = took - sum(float(row["seconds"]) for row in rows)
     return once + recipe.pretrain.epochs * (images // size * size) / float(rows[-1]["images_per_second"])

@@ -173,6 +173,7 @@ def test_a_small_set_needs_no_batch_size(
         pretrain(make_recipe(method, "test_resnet", epochs=1, batch_size=given), prepared, out[-1])
     what = "good training images" if method == "cutpaste" else "training images"
     assert capsys.readouterr().err.count(f"pretrain: batches of {size}, for there are {images} {what}\n") == 1
+    assert json.loads((out[0] / "pretrain.json").read_text(encoding="utf-8"))["batch_size"] == size
     left, right = (load_file(folder / "encoder.safetensors") for folder in out)
     assert all(torch.equal(left[name], right[name]) for name in left)
 

@@ -44,6 +44,13 @@ def test_pretraining_takes_its_images_over_the_epochs(tmp_path: Path, method: st
     assert foretold("pretrain", recipe, COUNTS, tmp_path) == pytest.approx(2 + 5 * whole_batches / 10)
 
 
+def test_what_the_run_itself_will_refuse_is_no_error_of_the_estimate(tmp_path: Path) -> None:
+    tried(tmp_path, "pretrain", 6.0)
+    (tmp_path / "pretrain" / "history.csv").write_text("epoch,images_per_second,seconds\n1,10.0,1.0\n")
+    recipe = recipe_of(pretrain={"method": "simclr", "batch_size": 128})
+    assert foretold("pretrain", recipe, COUNTS, tmp_path) == 5.0
+
+
 def test_weights_as_they_are_take_what_they_took(tmp_path: Path) -> None:
     tried(tmp_path, "pretrain", 6.0)
     assert foretold("pretrain", recipe_of(pretrain={"method": "imagenet"}), COUNTS, tmp_path) == 6.0
