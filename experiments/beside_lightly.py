@@ -29,7 +29,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_defect.console import say
 from ssl_defect.data.store import Store, open_store
-from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.weights import save_encoder
 from ssl_defect.train.device import make_fabric
@@ -56,10 +55,7 @@ class Pictures(Dataset[list[torch.Tensor]]):
 
 def all_jobs(options: argparse.Namespace) -> list[cells.Job]:
     """Both sides of every method, seed by seed."""
-    methods = [m for m in options.methods.split(",") if m] or [m for m in PEERS if m in TRAINED]
-    strange = [method for method in methods if method not in PEERS]
-    if strange:
-        raise UserError(f"--methods: {', '.join(strange)} is not among {', '.join(PEERS)}")
+    methods = cells.chosen_methods(options, [m for m in PEERS if m in TRAINED])
     jobs = []
     for seed in range(options.seeds):
         for method in methods:

@@ -72,6 +72,15 @@ def parser(about: str, out: str) -> argparse.ArgumentParser:
     return found
 
 
+def chosen_methods(options: argparse.Namespace, known: Sequence[str]) -> list[str]:
+    """The methods that `--methods` names, all of `known` where it names none; another one ends the script in one line."""
+    named = [name.strip() for name in options.methods.split(",") if name.strip()] or list(known)
+    strange = [name for name in named if name not in known]
+    if strange:
+        raise SystemExit(f"--methods: {', '.join(strange)} is not among {', '.join(known)}")
+    return named
+
+
 def recipe_for(
     options: argparse.Namespace, backbone: str, seed: int, pretrain: dict[str, Any], more: Sequence[str] = ()
 ) -> Recipe:

@@ -29,7 +29,7 @@ from ssl_defect.errors import UserError
 from ssl_defect.evaluate.stage import evaluate
 from ssl_defect.finetune.stage import finetune
 from ssl_defect.pretrain import METHODS
-from ssl_defect.pretrain.stage import pretrain
+from ssl_defect.pretrain.stage import pretrain, usual_batch
 
 UNTRAINED = "none"
 Cells = dict[int, dict[str, Any]]  # by seed
@@ -149,9 +149,10 @@ def _cost(mine: Cells) -> list[str]:
 def about(options: argparse.Namespace, job: cells.Job, found: dict[str, dict[str, Any]]) -> str:
     """What stands below the table."""
     recipe, images = job.recipe, max((cell.get("images", 0) for cell in found.values()), default=0)
+    size = recipe.pretrain.batch_size or usual_batch(images)
     run = (
         f"{recipe.name}, {recipe.data.image_size} px, {recipe.model.backbone} from {recipe.pretrain.start}, "
-        f"{images} training images, {recipe.pretrain.epochs} epochs of batches of {recipe.pretrain.batch_size}"
+        f"{images} training images, {recipe.pretrain.epochs} epochs of batches of {size}"
     )
     return (
         f"{run}; {options.seeds} seeds; {options.jobs} cells side by side on {machine()['processor']}, one thread "

@@ -54,7 +54,7 @@ def backbones(method: str, options: argparse.Namespace) -> list[str]:
 
 def all_jobs(options: argparse.Namespace) -> list[cells.Job]:
     """The untrained backbones and then every method, seed by seed."""
-    methods = [m for m in options.methods.split(",") if m] or TRAINED
+    methods = cells.chosen_methods(options, TRAINED)
     pairs = [(method, backbone) for method in methods for backbone in backbones(method, options)]
     pairs = [*(("none", b) for b in (options.cnn, options.vit) if b in {b for _, b in pairs}), *pairs]
     jobs = []

@@ -63,7 +63,7 @@ class Method(nn.Module):
     parameters and buffers.
 
     Attributes:
-        encoder: the network that is handed on.
+        encoder: the network that learns by gradients.
         partners: whether batches are to bring "partner", a near-copy of each picture (the picture itself where it
             has none), of the form of "image".
         good_only: train on good images alone.
@@ -164,6 +164,11 @@ class Method(nn.Module):
     def pictures(self, batch: Batch) -> Tensor:
         """A strip per image of what the method sees or paints: (B, n, C, S, S) in [0, 1], the image itself first."""
         raise NotImplementedError
+
+    @property
+    def handed_on(self) -> Encoder:
+        """The network that is measured and handed on: the one that learns, unless the paper takes its average."""
+        return self.encoder
 
     def handover(self) -> dict[str, Tensor]:
         """Tensors to hand on beside the encoder, keyed with a prefix of their own such as `decoder.`."""

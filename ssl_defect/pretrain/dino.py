@@ -107,6 +107,11 @@ class DINO(Method):
         self.register_buffer("centre", torch.zeros(options.outputs))
         self.register_buffer("batches", torch.zeros(()))
 
+    @property
+    def handed_on(self) -> Encoder:
+        """The teacher, which is the better one throughout (Caron et al. 2021, section 3.1 and figure 6)."""
+        return self.teacher_encoder
+
     @classmethod
     def check(cls, encoder: Encoder, options: Options, facts: Facts) -> None:
         """Refuse small views that the backbone cannot take."""

@@ -73,7 +73,7 @@ def pretrain(recipe: Recipe, prepared: Path, out: Path) -> None:
         with Watch(work, probe, fabric) as watch:
             state = train(work, watch, fabric)
             watch.finish()
-        extra, told = method.handover(), describe(method)
+        encoder, extra, told = method.handed_on, method.handover(), describe(method)
         told |= {"batch_norm": "frozen" if held else "train", "batch_size": size}
     if fabric.is_global_zero:
         save_encoder(out / ENCODER, encoder, {"method": recipe.pretrain.method, "origin": origin}, extra)

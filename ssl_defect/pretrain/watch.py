@@ -81,7 +81,7 @@ class Watch:
         write_history(self.work.out, state["rows"])
         if settings.keep_every and epoch % settings.keep_every == 0:
             meta = {"method": settings.method, "origin": self.work.origin, "epoch": str(epoch)}
-            save_encoder(self.work.out / f"encoder-epoch-{epoch:04d}.safetensors", self.work.method.encoder, meta)
+            save_encoder(self.work.out / f"encoder-epoch-{epoch:04d}.safetensors", self.work.method.handed_on, meta)
         if self._board is not None:
             self._board.numbers(row)
         say(self._line(row))
@@ -102,7 +102,7 @@ class Watch:
         return epoch % settings.probe_every == 0 or epoch == settings.epochs or epoch in self.snapshots.epochs
 
     def _measure(self, epoch: int) -> dict[str, float | None]:
-        seen = self.probe.look(self.work.method.encoder)
+        seen = self.probe.look(self.work.method.handed_on)
         if epoch in self.snapshots.epochs and self.fabric.is_global_zero:
             self.snapshots.keep(epoch, seen)
         return self.probe.judge(seen)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightly.loss import DINOLoss
+from lightning_fabric import Fabric
+from striped_parts import SIZE, make_recipe
 from torch import Tensor
 
+from ssl_defect.data.store import open_for_training
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import Encoder, build_encoder
 from ssl_defect.nets.momentum import rising_momentum
+from ssl_defect.nets.weights import load_encoder_file
 from ssl_defect.pretrain.base import Facts
 from ssl_defect.pretrain.dino import DINO, Options, sharpened, warmed
 from ssl_defect.pretrain.multi_crop import cross_view_entropy, encode
+from ssl_defect.pretrain.probe import Probe
+from ssl_defect.pretrain.stage import pretrain
 from ssl_defect.train.optim import make_adamw
 
 FACTS = Facts(1, 64, 32, 8, 10, 8)
@@ -111,6 +119,29 @@ def test_no_gradient_reaches_the_teacher_and_the_student_sees_all_views(encoder:
     assert seen == {"student": [32, 16], "teacher": [32]}
     assert all(p.grad is None for m in (method.teacher_encoder, method.teacher_head) for p in m.parameters())
     method.encoder.zero_grad()
+
+
+def test_the_teacher_is_measured_and_handed_on(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[DINO] = []
+    make_views = DINO.views
+
+    def views(self: DINO, *step: Any) -> dict[str, Tensor]:
+        trained[:] = [self]
+        return make_views(self, *step)
+
+    monkeypatch.setattr(DINO, "views", views)
+    pretrain(make_recipe("dino", "test_vit", epochs=2, keep_every=2), prepared, tmp_path)
+    student, teacher = trained[0].encoder.state_dict(), trained[0].teacher_encoder.state_dict()
+    assert not all(torch.equal(value, student[name]) for name, value in teacher.items())
+    for file in ("encoder.safetensors", "encoder-epoch-0002.safetensors"):
+        saved = build_encoder("test_vit", SIZE)
+        load_encoder_file(saved, tmp_path / file)
+        assert all(torch.equal(value, teacher[name]) for name, value in saved.state_dict().items())
+    probe = Probe(open_for_training(prepared), Fabric(accelerator="cpu", devices=1))
+    measured = json.loads((tmp_path / "pretrain.json").read_text(encoding="utf-8"))
+    expected = probe.measure(trained[0].teacher_encoder)
+    assert measured["probe"]["after"] == pytest.approx(expected["auroc"], abs=1e-6)
+    assert measured["rank"]["after"] == pytest.approx(expected["rank"], rel=1e-3)
 
 
 def test_the_last_layer_stands_still_for_its_share_of_the_run(encoder: Encoder) -> None:
