@@ -73,7 +73,7 @@ def parser(about: str, out: str) -> argparse.ArgumentParser:
 
 
 def chosen_methods(options: argparse.Namespace, known: Sequence[str]) -> list[str]:
-    """The methods that `--methods` names, all of `known` where it names none; another one ends the script in one line."""
+    """The methods that `--methods` names, all of `known` where it names none; another one ends the script."""
     named = [name.strip() for name in options.methods.split(",") if name.strip()] or list(known)
     strange = [name for name in named if name not in known]
     if strange:
