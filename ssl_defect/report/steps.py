@@ -13,7 +13,7 @@ from ssl_defect.report.advice import FEW, WIDE, mixed_labels
 from ssl_defect.report.audit import telling
 from ssl_defect.report.mistakes import doubts
 from ssl_defect.report.numbers import counted, hooked, interval, listed, share, shown
-from ssl_defect.report.records import Prediction, RunRecords
+from ssl_defect.report.records import Prediction, RunRecords, best_at_the_end
 from ssl_defect.report.weakest import weakest
 
 NAMED = 3  # suspected label errors named with a link; the gallery has the others
@@ -154,10 +154,9 @@ def _training(records: RunRecords) -> Markup:
     if len(rows) < 2 or facts.get("best_step") is None:
         return NONE
     best, last = float(facts["best_step"]), rows[-1]
-    planned = records.recipe.finetune.steps
-    if not facts.get("stopped_early") and best >= 0.95 * planned:
+    if best_at_the_end(facts):
         text = "Train longer: validation was still best at the last look (finetune.steps is {})."
-        return Markup(text).format(planned)
+        return Markup(text).format(records.recipe.finetune.steps)
     return _overfitted(rows, best, last)
 
 

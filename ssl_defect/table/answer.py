@@ -43,7 +43,24 @@ def answers(results: Results, folders: Folders) -> list[str]:
         *([saved] if saved else []),
         "Each best was chosen by these test images, which flatters its own value; differences are corrected for the "
         "number of rows (Holm).",
+        *unfinished(results),
         *([_OF_FOLDS] if results.table.folds else []),
+    ]
+
+
+def unfinished(results: Results) -> list[str]:
+    """A warning where most fine-tunings may not have had enough steps: what is trained longest then wins.
+
+    A pretraining that brings a decoder along, or features close to the task, is ahead early on; whether it stays ahead
+    only a longer training tells.
+    """
+    ends = [fact["best_at_the_end"] for one in results.measured.values() for fact in one.facts]
+    known = [end for end in ends if end is not None]
+    if 2 * sum(known) <= len(known):
+        return []
+    return [
+        f"Validation was best at the last look in {sum(known)} of {len(known)} fine-tunings: with more steps "
+        "(`finetune.steps`) values, differences and their order may change."
     ]
 
 

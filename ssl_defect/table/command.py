@@ -127,7 +127,7 @@ def _write(
     said = answers(results, folders)
     for line in said:
         say(f"table: {line}")
-    written = write_all(results, said, notes(results, base), out)
+    written = write_all(results, said, notes(results, base, said), out)
     for metric, ranked in results.ranked.items():
         path = out / f"ranks-{metric.replace(' ', '_')}.svg"
         with atomic(path) as temporary:

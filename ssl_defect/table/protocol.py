@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ssl_defect.artifacts import digest, machine, versions
+from ssl_defect.table.answer import unfinished
 from ssl_defect.table.layout import published_alone
 from ssl_defect.table.results import Results
 from ssl_defect.table.settings import TableSettings
@@ -17,13 +19,14 @@ def digest_of(table: TableSettings) -> str:
     return digest(table.model_dump(mode="json"))
 
 
-def notes(results: Results, base: str) -> list[str]:
-    """Sentences, one a line: legend, protocol, failures, sources."""
+def notes(results: Results, base: str, said: Sequence[str] = ()) -> list[str]:
+    """Sentences, one a line: legend, protocol, failures, sources; and what was not `said` above the table."""
     table = results.table
     return [
         *_legend(results),
         f"Recipe `{table.name}`, digest {digest_of(table)}, base {base}; seeds "
         f"{', '.join(map(str, table.seed_list))}; {_pretraining(table)}.",
+        *([] if said else unfinished(results)),
         *_measured_on(results),
         *_failures(results),
         *_sources(results),

@@ -11,6 +11,7 @@ import numpy as np
 from ssl_defect.artifacts import Record, read_json, read_record
 from ssl_defect.compare.runs import costs_of
 from ssl_defect.data.store import AUDIT
+from ssl_defect.report.records import best_at_the_end
 from ssl_defect.table.expand import Cell
 from ssl_defect.table.measure import STAGES, VARIOUS, Measured, reached
 from ssl_defect.table.settings import VALIDATION
@@ -38,12 +39,13 @@ def measure_validation(cell: Cell, folders: Sequence[tuple[int, Path]]) -> Measu
 
 def _facts(folder: Path) -> dict[str, Any]:
     audit, record = read_json(folder / "prepare" / AUDIT), read_record(folder / "finetune")
-    counts = audit["splits"]["val"]
+    counts, told = audit["splits"]["val"], read_json(folder / "finetune" / "finetune.json")
     return {
         "split": audit["split"],
         "split_digest": audit["split_digest"],
         "validation": {"images": sum(counts.values()), "defective": sum(counts.values()) - counts.get("good", 0)},
-        "metric": read_json(folder / "finetune" / "finetune.json").get("validation_metric", ""),
+        "metric": told.get("validation_metric", ""),
+        "best_at_the_end": best_at_the_end(told),
         "machine": record.machine if record else {},
         "versions": record.versions if record else {},
     }

@@ -217,7 +217,7 @@ def test_overfitting_needs_validation_to_fall_while_the_loss_does(records: RunRe
 
 def test_training_that_was_still_rising_is_to_be_longer(records: RunRecords) -> None:
     last = records.recipe.finetune.steps
-    records.finetune.update({"best_step": last, "stopped_early": False})
+    records.finetune.update({"best_step": last, "steps": last, "stopped_early": False})
     assert f"finetune.steps is {last}" in only(records)
 
 
