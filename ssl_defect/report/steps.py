@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
@@ -158,6 +158,24 @@ def _training(records: RunRecords) -> Markup:
         text = "Train longer: validation was still best at the last look (finetune.steps is {})."
         return Markup(text).format(records.recipe.finetune.steps)
     return _overfitted(rows, best, last)
+
+
+def may_want_more_steps(ends: Sequence[bool | None]) -> str:
+    """A warning where most fine-tunings of a comparison were best on validation at their end; empty where not.
+
+    A pretraining that brings a decoder along, or features close to the task, is ahead early on; whether it stays ahead
+    only a longer training tells.
+
+    Args:
+        ends: `best_at_the_end` of each.
+    """
+    known = [end for end in ends if end is not None]
+    if 2 * sum(known) <= len(known):
+        return ""
+    return (
+        f"Validation was best at the last look in {sum(known)} of {len(known)} fine-tunings: with more steps "
+        "(finetune.steps) values, differences and their order may change."
+    )
 
 
 def _overfitted(rows: list[dict[str, float | None]], best: float, last: dict[str, float | None]) -> Markup:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ssl_defect.artifacts import read_json
+from ssl_defect.report.steps import may_want_more_steps
 from ssl_defect.table.expand import Cell, baseline_of
 from ssl_defect.table.layout import title
 from ssl_defect.table.measure import Entry, better, paired
@@ -49,19 +50,9 @@ def answers(results: Results, folders: Folders) -> list[str]:
 
 
 def unfinished(results: Results) -> list[str]:
-    """A warning where most fine-tunings may not have had enough steps: what is trained longest then wins.
-
-    A pretraining that brings a decoder along, or features close to the task, is ahead early on; whether it stays ahead
-    only a longer training tells.
-    """
-    ends = [fact["best_at_the_end"] for one in results.measured.values() for fact in one.facts]
-    known = [end for end in ends if end is not None]
-    if 2 * sum(known) <= len(known):
-        return []
-    return [
-        f"Validation was best at the last look in {sum(known)} of {len(known)} fine-tunings: with more steps "
-        "(`finetune.steps`) values, differences and their order may change."
-    ]
+    """A warning where most fine-tunings may not have had enough steps."""
+    text = may_want_more_steps([fact["best_at_the_end"] for one in results.measured.values() for fact in one.facts])
+    return [text] if text else []
 
 
 def _known(one: Result) -> bool:

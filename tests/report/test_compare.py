@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,16 @@ def test_the_verdict_names_a_winner_only_where_the_interval_does(pair: list[Path
     low = make(tmp_path / "low", FAKE, 0.1, 8, method="none")
     assert "is not shown to be better than the baseline" in (text := sentence([low, twin])) or "No run" in text
     assert "holds zero" in text
+
+
+def test_runs_that_were_best_at_their_last_look_are_a_caution(pair: list[Path], tmp_path: Path) -> None:
+    warning = "best at the last look in 2 of 2 fine-tunings"
+    assert "at the last look in" not in Page(render(read_runs(pair))).text
+    runs = [Path(shutil.copytree(run, tmp_path / run.name)) for run in pair]
+    for run, best in zip(runs, (400, 390), strict=True):
+        told = read_json(run / "finetune" / "finetune.json") | {"steps": 400, "stopped_early": False}
+        write_json(run / "finetune" / "finetune.json", told | {"best_step": best})
+    assert warning in Page(render(read_runs(runs))).text
 
 
 @pytest.mark.parametrize("what", ["digest", "label", "group", "images"])

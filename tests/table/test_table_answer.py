@@ -103,7 +103,7 @@ def ending(ends: list[bool | None], **more: Any) -> Results:
 
 
 def test_most_fine_tunings_that_may_want_more_steps_are_a_warning() -> None:
-    warning = "Validation was best at the last look in 8 of 12 fine-tunings: with more steps (`finetune.steps`) values,"
+    warning = "Validation was best at the last look in 8 of 12 fine-tunings: with more steps (finetune.steps) values,"
     found = ending([True, True, False])
     said = answers(found, {})
     assert [line.startswith(warning) for line in said] == [False] * 4 + [True]
