@@ -90,13 +90,30 @@ def _head(metric: str, values: tuple[str, ...], table: TableSettings) -> str:
 
 
 def keys_of(results: Results, axes: Sequence[str], what: str = "difference") -> list[tuple[str, ...]]:
-    """Values of some axes that cells have, and those that only published figures have, behind."""
+    """Values of some axes that cells have, and those that only published figures have, behind.
+
+    Where nothing was run and nothing is published, as for the rows that `--only` leaves for later, they are left out.
+    """
     if not axes:
         return []
-    found = dict.fromkeys(tuple(cell.labels[axis] for axis in axes) for cell in results.cells)
+    found = dict.fromkeys(tuple(one.cell.labels[axis] for axis in axes) for one in results.every if not _bare(one))
     for labels in [] if what else published_alone(results):
         found |= {tuple(labels[axis] for axis in axes): None}
     return list(found)
+
+
+def not_run(results: Results) -> list[tuple[str, ...]]:
+    """The rows and columns that `keys_of` leaves out, each as the values of its axes."""
+    found = []
+    for axes in filter(None, axes_of(results.table)):
+        shown_keys = keys_of(results, axes)
+        every = dict.fromkeys(tuple(cell.labels[axis] for axis in axes) for cell in results.cells)
+        found += [key for key in every if key not in shown_keys]
+    return found
+
+
+def _bare(one: Result) -> bool:
+    return one.state == "not run" and not one.published
 
 
 def published_alone(results: Results) -> list[Labels]:

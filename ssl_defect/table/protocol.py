@@ -7,7 +7,7 @@ from typing import Any
 
 from ssl_defect.artifacts import digest, machine, versions
 from ssl_defect.table.answer import unfinished
-from ssl_defect.table.layout import published_alone
+from ssl_defect.table.layout import not_run, published_alone
 from ssl_defect.table.results import Results
 from ssl_defect.table.settings import TableSettings
 
@@ -29,6 +29,7 @@ def notes(results: Results, base: str, said: Sequence[str] = ()) -> list[str]:
         *([] if said else unfinished(results)),
         *_measured_on(results),
         *_failures(results),
+        *_not_run(results),
         *_sources(results),
     ]
 
@@ -119,6 +120,11 @@ def _different(texts: Any) -> list[str]:
 def _failures(results: Results) -> list[str]:
     first = results.of(results.table.metrics[0])
     return [f"{one.state}: {', '.join(one.cell.labels.values())}: {one.reason}" for one in first if one.reason]
+
+
+def _not_run(results: Results) -> list[str]:
+    left_out = [", ".join(key) for key in not_run(results)]
+    return [f"Not finished, and left out above: {'; '.join(left_out)}."] if left_out else []
 
 
 def _sources(results: Results) -> list[str]:

@@ -88,7 +88,10 @@ def test_folds_test_every_picture_once(here: Path) -> None:
     base = BASE | {"data": BASE["data"] | {"folds": 0, "fold": 0}}  # type: ignore[operator]  # as a run writes it
     recipe, out = write(here, **more, base=base), here / "out"
     make(Request(recipe, out, 1, only=["*-fold1-*"]))
-    assert "| none | not run |" in (out / "table.md").read_text()  # a seed counts when it is finished on every fold
+    left_out = (
+        "- Not finished, and left out above: none; rotation.\n"  # a seed counts when it is finished on every fold
+    )
+    assert left_out in (out / "table.md").read_text()
     make(Request(recipe, out, 1))
     for method in ("none", "rotation"):
         runs = [out / f"{method}-fold{fold}-seed0" / "evaluate" for fold in (1, 2)]
@@ -141,7 +144,8 @@ def test_a_failed_cell_is_shown_and_only_chooses(here: Path) -> None:
         make(Request(recipe, here / "out", only=["mae"]))
     make(Request(recipe, here / "out", 1, only=["none", "missing"]))
     text = (here / "out" / "table.md").read_text()
-    assert "| broken | not run |" in text
+    assert "| broken |" not in text
+    assert "- Not finished, and left out above: broken; elsewhere.\n" in text
     assert "| missing | failed |" in text
     assert "- failed: missing: seed 0: data.root: nowhere does not exist" in text
     make(Request(recipe, here / "out", 1))

@@ -211,6 +211,26 @@ def test_published_figures_stand_beside_ours_or_alone() -> None:
     assert "240 test images, 120 defective, in 120 groups" in text
 
 
+def test_rows_and_columns_of_which_nothing_ran_are_left_out_and_named() -> None:
+    matrix = {"start": {name: {} for name in STRENGTH}, "budget": {"few": {}, "many": {}, "all": {}}}
+    values = [{"at": {"start": "mae", "budget": "few"}, "value": 50.0}]
+    block = {"source": "He et al., CVPR 2022", "metric": "image auroc", "values": values}
+    for published in ([], [block]):
+        table = table_of(matrix=matrix, columns=["budget"], published=published)
+        cells = cells_of(table)
+        ran = [cell for cell in cells if cell.labels["start"] != "mae" and cell.labels["budget"] != "many"][:-1]
+        found = judge(table, cells, {cell.name: measured(cell, 1.0) for cell in ran}, {}, 3)
+        values_grid, changes, _ = grids(found)
+        starts = ["none", "mae", "moco"] if published else ["none", "moco"]
+        assert [row[0].text for row in values_grid.rows] == starts
+        assert [row[0].text for row in changes.rows] == starts
+        assert values_grid.heads == ["start", "budget few", "budget all"]
+        assert values_grid.rows[-1][2].text == "not run"  # its row and its column have other cells
+        text = f"Not finished, and left out above: {'' if published else 'mae; '}many."
+        assert text in notes(found, "here")
+    assert not [note for note in notes(results(table_of()), "here") if "left out" in note]
+
+
 def test_csv_and_latex_hold_the_same() -> None:
     table = table_of(name="t_1")
     found = results(table)
