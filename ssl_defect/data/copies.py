@@ -29,6 +29,7 @@ FAR = (32, 48, 64)  # ranks of the candidates that stand for look-alikes which a
 FAR_PAIRS = 2000
 MARGIN = 0.4  # Fisher's z from which a pair is a copy in a set without look-alikes
 ALIKE = 1.4  # and so many times the z of the look-alikes' 95% quantile more
+EQUAL = 1e-4  # similarities that differ by less are those of rounding
 SMALL = 2 * FAR[0]  # sets of fewer images have no look-alikes to compare with
 SMALL_FLOOR = 0.65
 
@@ -122,8 +123,13 @@ def _candidates(coarse: Floats) -> tuple[NDArray[np.int64], Floats]:
 
 
 def _once(ranked: NDArray[np.int64], similar: Floats) -> NDArray[np.int64]:
-    """Each unordered pair of (n, ranks, 3) once, the way round that is more similar, as (P, 3)."""
-    pairs, value = ranked.reshape(-1, 3), similar.reshape(-1)
+    """Each unordered pair of (n, ranks, 3) once, the way round that is more similar, as (P, 3).
+
+    Where both ways are as similar, as without turn and crop, the lower row comes first: rounding, which is another on
+    every processor, would choose else, and with it the groups and the split.
+    """
+    pairs = ranked.reshape(-1, 3)
+    value = similar.reshape(-1) + EQUAL * (pairs[:, 0] < pairs[:, 1])
     low, high = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
     order = np.lexsort((pairs[:, 0], -value, high, low))
     new = np.ones(len(order), dtype=bool)

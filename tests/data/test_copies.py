@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ssl_defect.data import copies
 from ssl_defect.data.copies import find_copies, link
 from ssl_defect.data.registration import TURNS, Window, align, detail, remove_shared
 
@@ -83,6 +84,31 @@ def test_groups_are_numbered_by_first_rows_and_the_same_every_time() -> None:
     firsts = [int(np.flatnonzero(groups == g)[0]) for g in range(groups.max() + 1)]
     assert firsts == sorted(firsts)
     np.testing.assert_array_equal(groups, find_copies(images))
+
+
+def test_rounding_of_another_processor_compares_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, _ = make([1, 2, 3] * 12)
+    search, verify = copies._candidates, copies._verify
+    compared: list[np.ndarray] = []
+    monkeypatch.setattr(copies, "_verify", lambda details, some: compared.append(some) or verify(details, some))
+    groups = find_copies(images)
+    first, compared[:] = list(compared), []
+    rng = np.random.default_rng(1)
+
+    def rounded(coarse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ranked, similar = search(coarse)
+        return ranked, similar + rng.uniform(-3e-6, 3e-6, similar.shape)
+
+    monkeypatch.setattr(copies, "_candidates", rounded)
+    np.testing.assert_array_equal(find_copies(images), groups)
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(first, compared, strict=True))
+
+
+def test_a_pair_is_taken_the_way_round_that_is_more_similar() -> None:
+    ranked = np.array([[[0, 1, 5]], [[1, 0, 7]], [[2, 0, 3]]])  # image, other, turn and crop
+    equal = np.array([[0.5], [0.50001], [0.4]])
+    assert copies._once(ranked, equal).tolist() == [[0, 1, 5], [2, 0, 3]]
+    assert copies._once(ranked, equal + np.array([[0], [0.01], [0]])).tolist() == [[1, 0, 7], [2, 0, 3]]
 
 
 @pytest.mark.parametrize("side", [64, 200])
