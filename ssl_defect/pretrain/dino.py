@@ -109,7 +109,7 @@ class DINO(Method):
 
     @property
     def handed_on(self) -> Encoder:
-        """The teacher, which is the better one throughout (Caron et al. 2021, section 3.1 and figure 6)."""
+        """The teacher, which the paper finds ahead throughout (Caron et al. 2021, section 3.1 and figure 6)."""
         return self.teacher_encoder
 
     @classmethod
