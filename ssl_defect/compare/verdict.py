@@ -9,9 +9,8 @@ from markupsafe import Markup
 from ssl_defect.compare.measure import METRICS, Entry, Measured, outside, paired, spec_of
 from ssl_defect.compare.runs import Run
 from ssl_defect.compare.table import ends, ordered, signed
+from ssl_defect.report.endings import ending, too_short
 from ssl_defect.report.numbers import counted, shown
-from ssl_defect.report.records import best_at_the_end
-from ssl_defect.report.steps import may_want_more_steps
 
 
 def headline(found: Sequence[Measured], baseline: Measured, main: str) -> Markup:
@@ -94,8 +93,7 @@ def cautions(found: Sequence[Measured], runs: Sequence[Run]) -> list[str]:
             f"{len(found)} were compared: the best of several looks better than it is, and no interval is widened "
             "for it."
         )
-    if longer := may_want_more_steps([best_at_the_end(run.records.finetune) for run in runs]):
-        texts.append(longer)
+    texts += too_short([ending(run.records.finetune, run.records.recipe.finetune.model_dump()) for run in runs])
     if len({_machine(run) for run in runs}) > 1:
         texts.append("The runs were made on different machines: their minutes and ms per image cannot be compared.")
     for one in found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,21 +114,6 @@ def read_run(recipe: Recipe, run: Path) -> RunRecords:
         snapshots=_snapshots(run / "pretrain" / "snapshots.npz", len(store.samples)),
         stages={stage: read_record(run / stage) for stage in STAGES},
     )
-
-
-def best_at_the_end(finetune: Mapping[str, Any]) -> bool | None:
-    """Whether validation was best at the end of a fine-tuning that ran to its last step: it may not have had enough.
-
-    Args:
-        finetune: `finetune.json`.
-
-    Returns:
-        None where no step was chosen by validation, as by detectors from good images.
-    """
-    best, steps = finetune.get("best_step"), finetune.get("steps")
-    if not best or not steps:
-        return None
-    return not finetune.get("stopped_early") and best >= 0.95 * steps
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

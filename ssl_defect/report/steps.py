@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from markupsafe import Markup
 
@@ -11,9 +11,10 @@ from ssl_defect.data.records import GOOD
 from ssl_defect.report import cuts
 from ssl_defect.report.advice import FEW, WIDE, mixed_labels
 from ssl_defect.report.audit import telling
+from ssl_defect.report.endings import Ending, ending
 from ssl_defect.report.mistakes import doubts
 from ssl_defect.report.numbers import counted, hooked, interval, listed, share, shown
-from ssl_defect.report.records import Prediction, RunRecords, best_at_the_end
+from ssl_defect.report.records import Prediction, RunRecords
 from ssl_defect.report.weakest import weakest
 
 NAMED = 3  # suspected label errors named with a link; the gallery has the others
@@ -154,28 +155,23 @@ def _training(records: RunRecords) -> Markup:
     if len(rows) < 2 or facts.get("best_step") is None:
         return NONE
     best, last = float(facts["best_step"]), rows[-1]
-    if best_at_the_end(facts):
+    settings = records.recipe.finetune
+    how = ending(facts, settings.model_dump())
+    if how == Ending.BEST_LAST:
         text = "Train longer: validation was still best at the last look (finetune.steps is {})."
-        return Markup(text).format(records.recipe.finetune.steps)
+        return Markup(text).format(settings.steps)
+    if how == Ending.BEFORE_A_PASS:
+        return Markup(
+            "Be more patient: training was stopped at step {}, after {} images drawn where {} are labelled "
+            "(finetune.patience is {}, finetune.eval_every {})."
+        ).format(
+            facts["steps"],
+            f"{facts['steps'] * settings.batch_size:,}",
+            f"{sum(facts['labels'].values()):,}",
+            settings.patience,
+            settings.eval_every,
+        )
     return _overfitted(rows, best, last)
-
-
-def may_want_more_steps(ends: Sequence[bool | None]) -> str:
-    """A warning where most fine-tunings of a comparison were best on validation at their end; empty where not.
-
-    A pretraining that brings a decoder along, or features close to the task, is ahead early on; whether it stays ahead
-    only a longer training tells.
-
-    Args:
-        ends: `best_at_the_end` of each.
-    """
-    known = [end for end in ends if end is not None]
-    if 2 * sum(known) <= len(known):
-        return ""
-    return (
-        f"Validation was best at the last look in {sum(known)} of {len(known)} fine-tunings: with more steps "
-        "(finetune.steps) values, differences and their order may change."
-    )
 
 
 def _overfitted(rows: list[dict[str, float | None]], best: float, last: dict[str, float | None]) -> Markup:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ssl_defect.artifacts import read_json
-from ssl_defect.report.steps import may_want_more_steps
+from ssl_defect.report.endings import too_short
 from ssl_defect.table.expand import Cell, baseline_of
 from ssl_defect.table.layout import title
 from ssl_defect.table.measure import Entry, better, paired
@@ -50,9 +50,8 @@ def answers(results: Results, folders: Folders) -> list[str]:
 
 
 def unfinished(results: Results) -> list[str]:
-    """A warning where most fine-tunings may not have had enough steps."""
-    text = may_want_more_steps([fact["best_at_the_end"] for one in results.measured.values() for fact in one.facts])
-    return [text] if text else []
+    """Warnings where fine-tunings may not have had enough steps, or patience."""
+    return too_short([fact["ending"] for one in results.measured.values() for fact in one.facts])
 
 
 def _known(one: Result) -> bool:

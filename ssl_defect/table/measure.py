@@ -18,7 +18,8 @@ from ssl_defect.config import load_recipe
 from ssl_defect.evaluate.bootstrap import leave_out, with_interval
 from ssl_defect.evaluate.metrics import WHY
 from ssl_defect.evaluate.spread import p_value
-from ssl_defect.report.records import best_at_the_end, read_run
+from ssl_defect.report.endings import ending
+from ssl_defect.report.records import read_run
 from ssl_defect.table.expand import Cell
 from ssl_defect.table.settings import VALIDATION
 
@@ -145,7 +146,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "evaluation": records[-1].fingerprint if records else str(run.folder),
         "machine": records[-1].machine if records else {},
         "versions": records[-1].versions if records else {},
-        "best_at_the_end": best_at_the_end(run.records.finetune),
+        "ending": ending(run.records.finetune, run.records.recipe.finetune.model_dump()),
     }
 
 

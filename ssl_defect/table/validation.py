@@ -11,7 +11,7 @@ import numpy as np
 from ssl_defect.artifacts import Record, read_json, read_record
 from ssl_defect.compare.runs import costs_of
 from ssl_defect.data.store import AUDIT
-from ssl_defect.report.records import best_at_the_end
+from ssl_defect.report.endings import ending
 from ssl_defect.table.expand import Cell
 from ssl_defect.table.measure import STAGES, VARIOUS, Measured, reached
 from ssl_defect.table.settings import VALIDATION
@@ -45,7 +45,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         "split_digest": audit["split_digest"],
         "validation": {"images": sum(counts.values()), "defective": sum(counts.values()) - counts.get("good", 0)},
         "metric": told.get("validation_metric", ""),
-        "best_at_the_end": best_at_the_end(told),
+        "ending": ending(told, record.settings if record else {}),
         "machine": record.machine if record else {},
         "versions": record.versions if record else {},
     }

@@ -262,3 +262,16 @@ def test_wilson_is_that_of_scipy() -> None:
     for count, of in ((9, 80), (0, 40), (40, 40)):
         expected = binomtest(count, of).proportion_ci(0.95, method="wilson")
         assert wilson(count, of, 1.959963984540054) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_training_that_stopped_before_a_pass_should_be_more_patient(records: RunRecords) -> None:
+    labelled, settings = sum(records.finetune["labels"].values()), records.recipe.finetune
+    steps = (labelled - 1) // settings.batch_size
+    records.finetune.update(steps=steps, best_step=1, stopped_early=True)
+    history = [{"step": 1.0, "validation": 0.9}, {"step": float(steps), "validation": 0.9}]
+    records = replace(records, finetune_history=history)
+    assert only(records) == (
+        f"Be more patient: training was stopped at step {steps}, after {steps * settings.batch_size} images drawn "
+        f"where {labelled} are labelled (finetune.patience is {settings.patience}, finetune.eval_every "
+        f"{settings.eval_every})."
+    )

@@ -10,7 +10,7 @@ import pytest
 from test_table_results import STRENGTH, measured
 
 from ssl_defect.artifacts import write_json
-from ssl_defect.report.records import best_at_the_end
+from ssl_defect.report.endings import Ending
 from ssl_defect.table.answer import answers
 from ssl_defect.table.expand import cells_of
 from ssl_defect.table.protocol import notes
@@ -91,46 +91,42 @@ def test_the_detector_is_the_seed_that_is_best_on_validation(tmp_path: Path) -> 
     assert f"predict {runs[0]} " in answers(found, {cell.name: runs})[0]
 
 
-def ending(ends: list[bool | None], **more: Any) -> Results:
+def ended(ends: list[Ending | None], **more: Any) -> Results:
     """Cells of three seeds, of which fine-tuning ended as `ends` says, over and over."""
     found = results(CLEAR, **more)
-    facts = [fact | {"best_at_the_end": None} for one in found.measured.values() for fact in one.facts]
+    facts = [fact | {"ending": None} for one in found.measured.values() for fact in one.facts]
     for number, fact in enumerate(facts):
-        fact["best_at_the_end"] = ends[number % len(ends)]
+        fact["ending"] = ends[number % len(ends)]
     for place, one in enumerate(found.measured.values()):
         found.measured[one.cell.name] = replace(one, facts=facts[3 * place : 3 * place + 3])
     return found
 
 
-def test_most_fine_tunings_that_may_want_more_steps_are_a_warning() -> None:
-    warning = "Validation was best at the last look in 8 of 12 fine-tunings: with more steps (finetune.steps) values,"
-    found = ending([True, True, False])
-    said = answers(found, {})
-    assert [line.startswith(warning) for line in said] == [False] * 4 + [True]
-    assert not [line for line in notes(found, "here", said) if "at the last look" in line]
-    assert [line for line in notes(ending([True, True, False], baseline={}), "here") if line.startswith(warning)]
-
-
-@pytest.mark.parametrize("ends", [[True, False], [False], [None]])
-def test_no_warning_where_half_of_them_had_enough_or_none_chose_a_step(ends: list[bool | None]) -> None:
-    found = ending(ends)
-    assert not [line for line in [*answers(found, {}), *notes(found, "here")] if "at the last look" in line]
-
-
-def test_detectors_from_good_images_are_not_counted() -> None:
-    assert "in 8 of 8 fine-tunings" in answers(ending([True, True, None]), {})[-1]
+LAST, EARLY, ENOUGH = Ending.BEST_LAST, Ending.BEFORE_A_PASS, Ending.ENOUGH
 
 
 @pytest.mark.parametrize(
-    ("told", "end"),
+    ("ends", "warning"),
     [
-        ({"best_step": 200, "steps": 200, "stopped_early": False}, True),
-        ({"best_step": 190, "steps": 200, "stopped_early": False}, True),  # 0.95 of them
-        ({"best_step": 189, "steps": 200, "stopped_early": False}, False),
-        ({"best_step": 200, "steps": 200, "stopped_early": True}, False),
-        ({"best_step": 0, "steps": 0}, None),
-        ({"task": "anomaly"}, None),
+        ([LAST, LAST, ENOUGH], "Validation was best at the last look in 8 of 12 fine-tunings: with more steps"),
+        ([LAST, LAST, None], "Validation was best at the last look in 8 of 8 fine-tunings: with more steps"),
+        ([ENOUGH, ENOUGH, EARLY], "4 of 12 fine-tunings were stopped before as many images had been drawn as are"),
+        ([*[ENOUGH] * 11, EARLY], "1 of 12 fine-tunings was stopped before as many images had been drawn as are"),
     ],
 )
-def test_when_validation_is_best_at_the_end(told: dict[str, Any], end: bool | None) -> None:
-    assert best_at_the_end(told) is end
+def test_fine_tunings_that_ended_too_soon_are_a_warning(ends: list[Ending | None], warning: str) -> None:
+    found = ended(ends)
+    said = answers(found, {})
+    assert [line.startswith(warning) for line in said] == [False] * 4 + [True]
+    assert not [line for line in notes(found, "here", said) if line.startswith(warning)]
+    assert [line for line in notes(ended(ends, baseline={}), "here") if line.startswith(warning)]
+
+
+@pytest.mark.parametrize("ends", [[LAST, ENOUGH], [ENOUGH], [None]])
+def test_no_warning_where_half_of_them_had_enough_or_none_chose_a_step(ends: list[Ending | None]) -> None:
+    found = ended(ends)
+    assert not [line for line in [*answers(found, {}), *notes(found, "here")] if "fine-tunings" in line]
+
+
+def test_both_warnings_where_both_are_due() -> None:
+    assert [line.split(" ")[0] for line in answers(ended([LAST, LAST, EARLY]), {})[-2:]] == ["Validation", "4"]

@@ -34,7 +34,7 @@ FACT = {
     "counts": {"test": IMAGES, "defective": IMAGES // 2, "groups": IMAGES // 2},
     "machine": {"processor": "Test CPU", "cores": 2},
     "versions": {"python": "3.11"},
-    "best_at_the_end": False,
+    "ending": "enough",
 }
 COST: dict[str, float | None] = {"pretraining": 2.0, "training": 1.0, "speed": 3.5, "memory": 900.0, "size": None}
 
