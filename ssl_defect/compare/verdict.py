@@ -93,7 +93,7 @@ def cautions(found: Sequence[Measured], runs: Sequence[Run]) -> list[str]:
             f"{len(found)} were compared: the best of several looks better than it is, and no interval is widened "
             "for it."
         )
-    texts += too_short([ending(run.records.finetune, run.records.recipe.finetune.model_dump()) for run in runs])
+    texts += too_short([ending(run.records.finetune, run.records.recipe.finetune.batch_size) for run in runs])
     if len({_machine(run) for run in runs}) > 1:
         texts.append("The runs were made on different machines: their minutes and ms per image cannot be compared.")
     for one in found:

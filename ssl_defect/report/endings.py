@@ -15,12 +15,12 @@ class Ending(StrEnum):
     ENOUGH = "enough"
 
 
-def ending(finetune: Mapping[str, Any], settings: Mapping[str, Any]) -> Ending | None:
+def ending(finetune: Mapping[str, Any], batch_size: int | None) -> Ending | None:
     """How a fine-tuning ended.
 
     Args:
         finetune: `finetune.json`.
-        settings: those of the stage, as its record has them.
+        batch_size: images per step; None where that is not recorded.
 
     Returns:
         `BEST_LAST`: it ran to its last step and was best there, or within 5% of the steps before. `BEFORE_A_PASS`: it
@@ -33,7 +33,7 @@ def ending(finetune: Mapping[str, Any], settings: Mapping[str, Any]) -> Ending |
     if not finetune.get("stopped_early"):
         return Ending.BEST_LAST if best >= 0.95 * steps else Ending.ENOUGH
     labelled = sum((finetune.get("labels") or {}).values())
-    return Ending.BEFORE_A_PASS if steps * settings.get("batch_size", labelled) < labelled else Ending.ENOUGH
+    return Ending.BEFORE_A_PASS if batch_size and steps * batch_size < labelled else Ending.ENOUGH
 
 
 def too_short(endings: Sequence[Ending | None]) -> list[str]:

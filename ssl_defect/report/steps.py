@@ -156,7 +156,7 @@ def _training(records: RunRecords) -> Markup:
         return NONE
     best, last = float(facts["best_step"]), rows[-1]
     settings = records.recipe.finetune
-    how = ending(facts, settings.model_dump())
+    how = ending(facts, settings.batch_size)
     if how == Ending.BEST_LAST:
         text = "Train longer: validation was still best at the last look (finetune.steps is {})."
         return Markup(text).format(settings.steps)

@@ -146,7 +146,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "evaluation": records[-1].fingerprint if records else str(run.folder),
         "machine": records[-1].machine if records else {},
         "versions": records[-1].versions if records else {},
-        "ending": ending(run.records.finetune, run.records.recipe.finetune.model_dump()),
+        "ending": ending(run.records.finetune, run.records.recipe.finetune.batch_size),
     }
 
 

@@ -45,7 +45,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         "split_digest": audit["split_digest"],
         "validation": {"images": sum(counts.values()), "defective": sum(counts.values()) - counts.get("good", 0)},
         "metric": told.get("validation_metric", ""),
-        "ending": ending(told, record.settings if record else {}),
+        "ending": ending(told, record.settings.get("batch_size") if record else None),
         "machine": record.machine if record else {},
         "versions": record.versions if record else {},
     }

@@ -27,11 +27,11 @@ LABELS = {"labels": {"good": 60, "crack": 40}}
     ],
 )
 def test_how_a_fine_tuning_ended(told: dict[str, Any], how: Ending | None) -> None:
-    assert ending(told, {"batch_size": 8}) is how
+    assert ending(told, 8) is how
 
 
 def test_without_a_batch_size_a_stop_is_taken_to_be_in_time() -> None:
-    assert ending(STOPPED | LABELS | {"best_step": 4, "steps": 12}, {}) is Ending.ENOUGH
+    assert ending(STOPPED | LABELS | {"best_step": 4, "steps": 12}, None) is Ending.ENOUGH
 
 
 def test_nothing_is_said_of_nothing() -> None:
