@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_defect.compare.agreement import agreement, contested
+from ssl_defect.compare.baselines import Bases
 from ssl_defect.compare.runs import Arm, Run
 from ssl_defect.report.mistakes import class_of, drawn_of, found_of, heat_of
 from ssl_defect.report.pictures import aspect_of, data_uri, heat_uri, outline
@@ -31,8 +32,11 @@ class View:
     alt: str
 
 
-def section(arms: Sequence[Arm], baseline: Arm) -> dict[str, Any]:
-    """Counts of agreement with the baseline, and the most contested images; arms without verdicts are left out."""
+def section(arms: Sequence[Arm], bases: Bases, baseline: Arm) -> dict[str, Any]:
+    """Counts of agreement of each with its baseline, and the images most contested between `baseline` and the best.
+
+    Arms without verdicts are left out.
+    """
     judged = [arm for arm in arms if arm.first.records.metrics["threshold"]["value"] is not None]
     others = [arm for arm in judged if arm is not baseline]
     if baseline not in judged or not others:
@@ -40,7 +44,11 @@ def section(arms: Sequence[Arm], baseline: Arm) -> dict[str, Any]:
     shown = [baseline, *others][:DETECTORS]
     runs = [arm.first for arm in shown]
     return {
-        "counts": [{"name": arm.name} | agreement(arm.first, baseline.first) for arm in others],
+        "counts": [
+            {"name": arm.name, "base": base.name} | agreement(arm.first, base.first)
+            for arm in others
+            if (base := bases.get(arm, arm)) is not arm and base in judged
+        ],
         "images": [_image(shown, place) for place in contested(runs, IMAGES)],
         "baseline": baseline.name,
         "left_out": len(judged) - len(shown),

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ssl_defect.compare import charts
 from ssl_defect.compare.charts import Spot
-from ssl_defect.compare.measure import METRICS, Measured, outside, paired
+from ssl_defect.compare.measure import METRICS, Against, Measured, difference, outside, paired
 from ssl_defect.compare.runs import Arm, Run
 from ssl_defect.compare.table import change, mean_cost, ordered, quality
 from ssl_defect.report.numbers import shown
@@ -19,17 +19,20 @@ ALL = float("inf")  # the budget of a run that had every label
 Lines = dict[str, dict[float, Measured]]  # initialisation -> budget -> what was measured
 
 
-def differences(found: Sequence[Measured], baseline: Measured, main: str) -> Markup:
-    """Paired differences from the baseline by the main metric; empty where there is none."""
+def differences(found: Sequence[Measured], against: Against, main: str) -> Markup:
+    """Paired differences from the baseline by the main metric, baseline by baseline; empty where there is none."""
     rows = []
-    for one in ordered(found, main):
-        entry = paired(one, baseline, main)
-        if one is not baseline and entry["value"] is not None:
-            spot = Spot(0, entry["value"], entry["low"], entry["high"])
-            rows.append((one.arm.name, spot, outside(entry)))
+    bases = [one for one in found if against.get(one) is one]
+    for base in bases:
+        for one in ordered([one for one in found if against.get(one) is base], main):
+            entry = difference(one, against, main)
+            if entry and entry["value"] is not None:
+                spot = Spot(0, entry["value"], entry["low"], entry["high"])
+                rows.append((one.arm.name, spot, outside(entry)))
     if not rows:
         return Markup("")
-    alt = f"Difference in {METRICS[main]} from {baseline.arm.name} with its interval, for {len(rows)} others."
+    name = bases[0].arm.name if len(bases) == 1 else "its baseline"
+    alt = f"Difference in {METRICS[main]} from {name} with its interval, for {len(rows)} others."
     return charts.differences(rows, f"{METRICS[main]}, difference from the baseline", alt)
 
 

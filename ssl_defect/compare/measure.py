@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,9 @@ class Measured:
     without: dict[str, Array]
     entries: dict[str, Entry]
     apart: dict[str, str]
+
+
+Against = Mapping[Measured, Measured]  # what each is measured against; itself where it is a baseline
 
 
 def main_metric(runs: Sequence[Run]) -> str:
@@ -148,6 +151,14 @@ def paired(a: Measured, b: Measured, metric: str) -> Entry:
     value = float(points[0].mean() - points[1].mean())
     found = parts_of_difference(points, without, (a.arm.seeds, b.arm.seeds))
     return with_interval(value, found, spec_of(a.arm.first).level, WHY.get(metric.split(" ")[1], ""))
+
+
+def difference(one: Measured, against: Against, metric: str) -> Entry | None:
+    """From its baseline; None for a baseline itself."""
+    base = against.get(one)
+    if base is None:
+        return {"value": None, "low": None, "high": None, "why": "its baseline was not run"}
+    return None if base is one else paired(one, base, metric)
 
 
 def outside(entry: Entry) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from ssl_defect.artifacts import atomic
 from ssl_defect.compare import contest, figures, table, verdict
+from ssl_defect.compare.baselines import baseline_of, baselines_of, baselines_told
 from ssl_defect.compare.measure import METRICS, main_metric, measure
-from ssl_defect.compare.runs import Run, arms_of, baseline_of, read_runs, same_images
+from ssl_defect.compare.runs import Run, arms_of, read_runs, same_images
 from ssl_defect.errors import UserError, clear_system_errors
 from ssl_defect.report import stage
 from ssl_defect.report.numbers import counted, share, shown
@@ -25,18 +26,23 @@ REPORT = Path(stage.__file__).parent
 PAGE = "index.html"
 
 
-def compare(folders: Sequence[Path], out: Path, baseline: Path | None = None) -> Path:
+Told = Mapping[Path, Path | None]
+
+
+def compare(folders: Sequence[Path], out: Path, baseline: Path | None = None, told: Told | None = None) -> Path:
     """Write `out/index.html` from finished runs, and return its path.
 
     Args:
-        baseline: the run that others are measured against; the first without pretraining where left out.
+        baseline: the run that others are measured against; the first without pretraining where left out. Of several
+            budgets of labels each is measured against the one that differs from it in its labels alone.
+        told: where the caller knows the baseline of each run, its folder by that of the run; a baseline's is its own.
 
     Raises:
         UserError: fewer than two runs, one given twice, no run, not evaluated or damaged; an unknown baseline; or
             `out` cannot be written.
     """
     runs = read_runs(folders)
-    html = render(runs, _baseline(runs, baseline))
+    html = render(runs, _baseline(runs, baseline), told)
     with clear_system_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         with atomic(out / PAGE) as temporary:
@@ -53,11 +59,11 @@ def _baseline(runs: Sequence[Run], wanted: Path | None) -> Run | None:
     raise UserError(f"--baseline {wanted}: none of the runs; give one of {', '.join(str(run.folder) for run in runs)}")
 
 
-def render(runs: Sequence[Run], baseline: Run | None = None) -> str:
+def render(runs: Sequence[Run], baseline: Run | None = None, told: Told | None = None) -> str:
     """The page as a function of its records: no clock, no network, no chance."""
     style = "\n".join(_source(path) for path in (REPORT / "style.css.j2", HERE / "compare.css"))
     script = _source(HERE / "compare.js")
-    sets = [_set(number, some, baseline) for number, some in enumerate(same_images(runs), 1)]
+    sets = [_set(number, some, baseline, told) for number, some in enumerate(same_images(runs), 1)]
     return (
         _environment()
         .get_template("compare.html.j2")
@@ -71,12 +77,14 @@ def render(runs: Sequence[Run], baseline: Run | None = None) -> str:
     )
 
 
-def _set(number: int, runs: Sequence[Run], wanted: Run | None) -> dict[str, Any]:
+def _set(number: int, runs: Sequence[Run], wanted: Run | None, told: Told | None) -> dict[str, Any]:
     """All that is shown of the runs that were tested on the same images."""
     arms, main = arms_of(runs), main_metric(runs)
-    base = baseline_of(arms, wanted)
+    bases = baselines_told(arms, told) if told else baselines_of(arms, wanted)
+    base = next(iter(bases.values()), arms[0]) if told else baseline_of(arms, wanted)
     found = measure(arms)
-    baseline = found[arms.index(base)]
+    by_arm = {one.arm: one for one in found}
+    against = {by_arm[arm]: by_arm[one] for arm, one in bases.items()}
     metrics, recipe = runs[0].records.metrics, runs[0].records.recipe
     return {
         "id": f"set{number}",
@@ -87,17 +95,17 @@ def _set(number: int, runs: Sequence[Run], wanted: Run | None) -> dict[str, Any]
         "interval": metrics["interval"],
         "names": [run.name for run in runs],
         "alone": len(arms) < 2,
-        "baseline": base.name,
+        "baselines": list(dict.fromkeys(one.name for one in bases.values())),
         "main": METRICS[main],
-        "headline": verdict.headline(found, baseline, main),
+        "headlines": verdict.headlines(found, against, main),
         "cautions": verdict.cautions(found, runs),
-        "table": table.runs_table(found, baseline, main),
-        "differences": table.differences_table(found, baseline, main),
+        "table": table.runs_table(found, against, main),
+        "differences": table.differences_table(found, against, main),
         "seeds": table.seeds_table(found, main),
-        "figure": figures.differences(found, baseline, main),
+        "figure": figures.differences(found, against, main),
         "efficiency": figures.efficiency(found, base, main),
         "costs": figures.costs(found, main),
-        "contest": contest.section([one.arm for one in table.ordered(found, main)], base),
+        "contest": contest.section([one.arm for one in table.ordered(found, main)], bases, base),
     }
 
 

@@ -21,7 +21,6 @@ from ssl_defect.report.records import DEFECTIVE, RunRecords, read_run
 from ssl_defect.report.verdict import WITHOUT, method_name
 
 KINDS = ("decoder", "architecture", "method")  # options that say which detector of its task a run has
-BASELINES = ("none", "imagenet")  # the pretraining of the run that others are measured against, where none is named
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,15 +217,3 @@ def _arm_name(names: list[str]) -> str:
         return names[0]
     shared = "".join(one[0] for one in takewhile(lambda one: len(set(one)) == 1, zip(*names, strict=False)))
     return re.sub(r"[-_. ]*(seed)?[-_. ]*$", "", shared) or names[0]
-
-
-def baseline_of(arms: Sequence[Arm], wanted: Run | None) -> Arm:
-    """The arm that others are measured against: `wanted`'s, else the first without pretraining, else the first."""
-    for arm in arms:
-        if wanted in arm.runs:
-            return arm
-    for method in BASELINES:
-        for arm in arms:
-            if arm.first.records.pretrain["method"] == method:
-                return arm
-    return arms[0]

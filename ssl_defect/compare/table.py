@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ssl_defect.compare.measure import METRICS, Entry, Measured, outside, paired, recorded
+from ssl_defect.compare.measure import METRICS, Against, Entry, Measured, difference, outside, recorded
 from ssl_defect.compare.runs import KINDS, Arm
 from ssl_defect.report.numbers import ABSENT, listed, shown
 
@@ -24,12 +24,12 @@ COSTS = (
 Cell = dict[str, Any]  # "text", and "sort": a number, or None where it is undefined
 
 
-def runs_table(found: Sequence[Measured], baseline: Measured, main: str) -> dict[str, Any]:
+def runs_table(found: Sequence[Measured], against: Against, main: str) -> dict[str, Any]:
     """Heads and rows of the table of arms, the best by `main` first."""
     metrics = [main, *(name for name in METRICS if name != main and any(name in one.entries for one in found))]
     extra = _task_columns([one.arm for one in found])
     what = differing([one.arm for one in found])
-    rows = [_row(one, baseline, metrics, extra, what[one.arm.name]) for one in ordered(found, main)]
+    rows = [_row(one, against, metrics, extra, what[one.arm.name]) for one in ordered(found, main)]
     return {
         "heads": [METRICS[metrics[0]], "Difference", *(METRICS[name] for name in metrics[1:]), *extra.values()],
         "costs": [name for _, name, _ in COSTS],
@@ -48,15 +48,15 @@ def ordered(found: Sequence[Measured], main: str) -> list[Measured]:
 
 
 def _row(
-    one: Measured, baseline: Measured, metrics: list[str], extra: dict[str, str], differs: list[str]
+    one: Measured, against: Against, metrics: list[str], extra: dict[str, str], differs: list[str]
 ) -> dict[str, Any]:
     arm, cost = one.arm, mean_cost(one.arm)
     cells = [quality(one.entries.get(name)) for name in metrics]
-    cells.insert(1, change(None if one is baseline else paired(one, baseline, metrics[0])))
+    cells.insert(1, change(difference(one, against, metrics[0])))
     return {
         "name": arm.name,
         "differs": differs,
-        "baseline": one is baseline,
+        "baseline": against.get(one) is one,
         "facts": [
             {"text": arm.first.method, "sort": None},
             {"text": arm.first.detector, "sort": None},
@@ -164,13 +164,17 @@ def _plain(value: Any) -> str:
     return ABSENT if value in {None, ""} else str(value)
 
 
-def differences_table(found: Sequence[Measured], baseline: Measured, main: str) -> dict[str, Any]:
-    """The paired difference from the baseline in every metric that both have."""
+def differences_table(found: Sequence[Measured], against: Against, main: str) -> dict[str, Any]:
+    """The paired difference from the baseline in every metric that both have, and the baseline where there are more."""
     names = [name for name in METRICS if any(name in one.entries for one in found)]
     rows = [
-        {"name": one.arm.name, "cells": [change(paired(one, baseline, name)) for name in names]}
+        {
+            "name": one.arm.name,
+            "base": against[one].arm.name,
+            "cells": [change(difference(one, against, name)) for name in names],
+        }
         for one in ordered(found, main)
-        if one is not baseline
+        if against.get(one, one) is not one
     ]
     return {"heads": [METRICS[name] for name in names], "rows": rows}
 

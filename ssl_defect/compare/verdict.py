@@ -6,24 +6,32 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from ssl_defect.compare.measure import METRICS, Entry, Measured, outside, paired, spec_of
+from ssl_defect.compare.measure import METRICS, Against, Entry, Measured, outside, paired, spec_of
 from ssl_defect.compare.runs import Run
 from ssl_defect.compare.table import ends, ordered, signed
 from ssl_defect.report.endings import ending, too_short
 from ssl_defect.report.numbers import counted, shown
 
 
-def headline(found: Sequence[Measured], baseline: Measured, main: str) -> Markup:
-    """Which arm is best by the main metric, and whether its difference from the baseline is outside its interval."""
+def headlines(found: Sequence[Measured], against: Against, main: str) -> list[Markup]:
+    """For each baseline that others are measured against, which of them is best, and whether the difference says so."""
     known = [one for one in ordered(found, main) if one.entries.get(main, {}).get("value") is not None]
     if not known:
-        return Markup("None of the runs can be judged: the test images hold one class only.")
-    name = _metric_name(main)
+        return [Markup("None of the runs can be judged: the test images hold one class only.")]
     if len(found) == 1:
         text = Markup(
             "Only <strong>{}</strong> was tested on these images ({} {}): there is nothing to compare it with."
         )
-        return text.format(known[0].arm.name, name, _value(known[0], main))
+        return [text.format(known[0].arm.name, _metric_name(main), _value(known[0], main))]
+    groups = [(base, [one for one in known if against.get(one) is base]) for base in found]
+    return [_headline(group, base, main) for base, group in groups if any(one is not base for one in group)] or [
+        Markup("No run has a baseline among the others: nothing can be said of a difference.")
+    ]
+
+
+def _headline(known: Sequence[Measured], baseline: Measured, main: str) -> Markup:
+    """Which is best by the main metric, and whether its difference from the baseline is outside its interval."""
+    name = _metric_name(main)
     if known[0] is baseline:
         return _baseline_leads(known, main)
     best, entry = known[0], paired(known[0], baseline, main)

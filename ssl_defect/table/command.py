@@ -180,9 +180,11 @@ def _compared(ready: list[Job], table: TableSettings, cells: list[Cell], out: Pa
     """The HTML comparison of all finished runs."""
     from ssl_defect.compare.page import compare
 
-    bases = {one.name for cell in cells if (one := baseline_of(cell, cells, table))}
-    base = next((job.folder for job in ready if job.run.cell.name in bases), None)
-    return compare([job.folder for job in ready], out / COMPARISON, base)
+    bases = {cell.name: one.name for cell in cells if (one := baseline_of(cell, cells, table))}
+    bases |= {name: name for name in bases.values()}
+    folders = {(job.run.cell.name, job.run.fold): job.folder for job in reversed(ready)}
+    told = {job.folder: folders.get((bases.get(job.run.cell.name, ""), job.run.fold)) for job in ready}
+    return compare([job.folder for job in ready], out / COMPARISON, told=told if bases else None)
 
 
 def shown(grid: Grid) -> str:

@@ -20,12 +20,13 @@ from typer.testing import CliRunner
 from ssl_defect.artifacts import read_json, write_json
 from ssl_defect.cli import app
 from ssl_defect.compare.agreement import agreement, contested, mcnemar
+from ssl_defect.compare.baselines import Bases, baseline_of, baselines_of, baselines_told
 from ssl_defect.compare.measure import families, main_metric, measure, outside, paired, recorded, spec_of
 from ssl_defect.compare.page import compare, render
-from ssl_defect.compare.runs import arms_of, baseline_of, read_runs, same_images
+from ssl_defect.compare.runs import arms_of, read_runs, same_images
 from ssl_defect.compare.seeds import interval, parts, parts_of_difference
 from ssl_defect.compare.table import differing, signed
-from ssl_defect.compare.verdict import headline
+from ssl_defect.compare.verdict import headlines
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.bootstrap import Resampling, paired_difference, point
 from ssl_defect.evaluate.metrics import image_family
@@ -49,8 +50,10 @@ def sentence(runs: list[Path], baseline: int | None = None) -> str:
     read = read_runs(runs)
     arms = arms_of(read)
     found, main = measure(arms), main_metric(read)
-    base = baseline_of(arms, None if baseline is None else read[baseline])
-    return str(headline(found, found[arms.index(base)], main))
+    by_arm = {one.arm: one for one in found}
+    bases = baselines_of(arms, None if baseline is None else read[baseline])
+    (only,) = headlines(found, {by_arm[arm]: by_arm[base] for arm, base in bases.items()}, main)
+    return str(only)
 
 
 def test_a_difference_is_that_of_the_bootstrap(pair: list[Path]) -> None:
@@ -224,6 +227,63 @@ def test_labels_efficiency_over_budgets(tmp_path: Path) -> None:
     assert rows == ["5", "10", "all"]
     assert page.html.count('class="between s') == 4  # two initialisations on two plots
     assert html[: html.index("</table>")].count('class="change"') == 3  # simclr against none, budget by budget
+
+
+def budgeted(root: Path, methods: tuple[str, ...]) -> list[Path]:
+    """Runs with 5 and 10 labels and from good images alone."""
+    kinds: dict[str, dict[str, Any]] = {name: {"finetune": {"labels_per_class": int(name)}} for name in ("5", "10")}
+    kinds["good"] = {"anomaly": {"detector": "padim"}}
+
+    def fake(kind: str) -> Fake:
+        return Fake(count=60, gradcam=0, task="anomaly" if kind == "good" else "segmentation")
+
+    return [
+        make(root / f"{method}-{name}", fake(name), 0.2 + 0.1 * (method == "simclr"), place, method, **one)
+        for method in methods
+        for place, (name, one) in enumerate(kinds.items())
+    ]
+
+
+def measured_against(found: Bases) -> dict[str, str]:
+    return {arm.name: base.name for arm, base in found.items()}
+
+
+def test_a_baseline_has_learned_from_as_much(tmp_path: Path) -> None:
+    runs = read_runs(budgeted(tmp_path, ("simclr", "none")))
+    found = baselines_of(arms_of(runs), None)
+    kinds = ("5", "10", "good")
+    assert measured_against(found) == {
+        f"{name}-{kind}": f"none-{kind}" for name in ("none", "simclr") for kind in kinds
+    }
+    page = Page(render(runs))
+    for kind in kinds:
+        assert f"the baseline none-{kind}" in page.text
+    html = page.html[page.html.index('data-test-table="differences"') :]
+    for part in html[: html.index("</table>")].split("<tr>")[2:]:
+        name, base = part.split("</th>")[0].split('"row">')[1], part.split("<td>")[1].split("</td>")[0]
+        assert (name.split("-")[0], base) == ("simclr", f"none-{name.split('-')[1]}")
+    other = next(run for run in runs if run.name == "simclr-10")
+    assert set(measured_against(baselines_of(arms_of(runs), other)).values()) == {f"simclr-{kind}" for kind in kinds}
+
+
+def test_more_labels_are_compared_with_fewer_where_nothing_else_is(tmp_path: Path) -> None:
+    runs = read_runs(budgeted(tmp_path, ("none",)))
+    assert set(measured_against(baselines_of(arms_of(runs), None)).values()) == {"none-5"}
+    assert Page(render(runs)).html.count('class="baseline"') == 1
+
+
+def test_a_baseline_may_be_told_and_may_be_missing(tmp_path: Path) -> None:
+    folders = {one.name: one for one in budgeted(tmp_path, ("none", "simclr"))}
+    runs = read_runs(list(folders.values()))
+    told: dict[str, str | None] = {"none-5": "none-5", "simclr-5": "none-5", "none-10": "none-5", "simclr-good": None}
+    paths = {folders[name]: base and folders[base] for name, base in told.items()}
+    assert measured_against(baselines_told(arms_of(runs), paths)) == {name: base for name, base in told.items() if base}
+    page = Page(render(runs, told=paths))
+    assert "the baseline none-5" in page.text
+    assert "beside the baseline none-5" in page.text
+    assert page.html.count('title="its baseline was not run"') == 3
+    alone = Page(render(runs, told={folders["simclr-5"]: None}))
+    assert "No run has a baseline among the others" in alone.text
 
 
 def test_a_difference_is_withheld_where_the_records_kept_are_too_coarse(pair: list[Path], tmp_path: Path) -> None:

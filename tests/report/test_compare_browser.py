@@ -110,7 +110,10 @@ def test_what_is_unknown_is_sorted_last_either_way(visit: Visit) -> None:
 
 def test_it_is_whole_without_script(visit: Visit) -> None:
     page = visit(script=False)
-    assert "is best by pixel AP" in page.find_element("css selector", '[data-test="set1"] .headline').text
+    first = page.find_element("css selector", '[data-test="set1"] [data-test="headline"]')
+    sentences = [one.text for one in first.find_elements("tag name", "li")]
+    assert [text.split(" is best by pixel AP")[0] for text in sentences] == ["simclr-5", "simclr-10"]
+    assert [f"from the baseline none-{budget} " in text for budget, text in zip((5, 10), sentences, strict=True)]
     assert "different sets of images" in page.find_element("css selector", '[data-test="apart"]').text
     assert page.find_element("css selector", "table.runs").is_displayed()
     assert not page.find_elements("css selector", "thead button")

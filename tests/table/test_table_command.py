@@ -35,7 +35,9 @@ def test_two_by_two(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert ran == {"prepare": 1, "pretrain": 2, "finetune": 4, "evaluate": 4}
     written = {path.name for path in (here / "out").glob("*.*")}
     assert {"table.md", "table.csv", "table.tex", "table.json"} <= written
-    assert (here / "out" / "comparison" / "index.html").is_file()
+    page = (here / "out" / "comparison" / "index.html").read_text()
+    for budget in ("2", "all"):
+        assert f'<th scope="row">rotation-{budget}-seed0</th><td>none-{budget}-seed0</td>' in page
     assert ">labels per class</text>" in (here / "out" / "differences-image_auroc.svg").read_text()
     rows = json.loads((here / "out" / "table.json").read_text())["results"]
     assert len(rows) == 8
