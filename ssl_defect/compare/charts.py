@@ -69,10 +69,17 @@ def cost(spots: Sequence[Spot | None], labels: tuple[str, str], alt: str) -> Mar
     return picture(frame, parts, alt)
 
 
-def differences(rows: Sequence[tuple[str, Spot, bool]], name: str, alt: str) -> Markup:
-    """A dot with whiskers per row `(label, difference, outside)` around the line of no difference."""
-    spots = [spot for _, spot, _ in rows]
-    low, high = _range([*spots, Spot(0, 0.0, None, None)])
+Differences = Sequence[tuple[str, Spot, bool]]  # label, difference, whether its interval leaves zero out
+
+
+def reach(drawings: Sequence[Differences]) -> tuple[float, float]:
+    """One scale for drawings that are to be read side by side."""
+    return _range([*(spot for rows in drawings for _, spot, _ in rows), Spot(0, 0.0, None, None)])
+
+
+def differences(rows: Differences, name: str, alt: str, ends: tuple[float, float]) -> Markup:
+    """A dot with whiskers per row around the line of no difference, on a scale from one of `ends` to the other."""
+    low, high = ends
     frame = Frame((low, high), (0, len(rows)), width=660, height=60 + 26 * len(rows), left=270, top=8)
     bottom = frame.height - frame.bottom
     parts = []
@@ -85,8 +92,8 @@ def differences(rows: Sequence[tuple[str, Spot, bool]], name: str, alt: str) -> 
         y, kind = frame.down(len(rows) - number - 0.5), "" if outside else " within"
         parts.append(tag("text", _cut(label), class_="name", x=258, y=y + 4, text_anchor="end"))
         if spot.low is not None and spot.high is not None:
-            ends = f"M{short(frame.across(spot.low))} {short(y)}H{short(frame.across(spot.high))}"
-            parts.append(tag("path", class_=f"whisker{kind}", d=ends))
+            path = f"M{short(frame.across(spot.low))} {short(y)}H{short(frame.across(spot.high))}"
+            parts.append(tag("path", class_=f"whisker{kind}", d=path))
         parts.append(tag("circle", class_=f"dot{kind}", cx=frame.across(spot.value), cy=y, r=5))
     centre = (frame.left + frame.width - frame.right) / 2
     parts.append(tag("text", name, class_="name", x=centre, y=frame.height - 6, text_anchor="middle"))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from ssl_defect.compare import charts
-from ssl_defect.compare.charts import Spot
+from ssl_defect.compare.charts import Differences, Spot
 from ssl_defect.compare.measure import METRICS, Against, Measured, difference, outside, paired
 from ssl_defect.compare.runs import Arm, Run
 from ssl_defect.compare.table import change, mean_cost, ordered, quality
@@ -19,21 +17,34 @@ ALL = float("inf")  # the budget of a run that had every label
 Lines = dict[str, dict[float, Measured]]  # initialisation -> budget -> what was measured
 
 
-def differences(found: Sequence[Measured], against: Against, main: str) -> Markup:
-    """Paired differences from the baseline by the main metric, baseline by baseline; empty where there is none."""
+def differences(found: Sequence[Measured], against: Against, main: str) -> list[dict[str, Any]]:
+    """Paired differences by the main metric, a drawing per baseline, all on one scale."""
+    bases = [base for base in found if against.get(base) is base]
+    drawn = [(base, rows) for base in bases if (rows := _differences(found, against, base, main))]
+    ends = charts.reach([rows for _, rows in drawn]) if drawn else (0.0, 0.0)
+    label = f"{METRICS[main]}, difference from the baseline"
+    return [
+        {
+            "title": base.arm.name,
+            "figure": charts.differences(
+                rows,
+                label,
+                f"Difference in {METRICS[main]} from {base.arm.name} with its interval, for {len(rows)} others.",
+                ends,
+            ),
+        }
+        for base, rows in drawn
+    ]
+
+
+def _differences(found: Sequence[Measured], against: Against, base: Measured, main: str) -> Differences:
     rows = []
-    bases = [one for one in found if against.get(one) is one]
-    for base in bases:
-        for one in ordered([one for one in found if against.get(one) is base], main):
-            entry = difference(one, against, main)
-            if entry and entry["value"] is not None:
-                spot = Spot(0, entry["value"], entry["low"], entry["high"])
-                rows.append((one.arm.name, spot, outside(entry)))
-    if not rows:
-        return Markup("")
-    name = bases[0].arm.name if len(bases) == 1 else "its baseline"
-    alt = f"Difference in {METRICS[main]} from {name} with its interval, for {len(rows)} others."
-    return charts.differences(rows, f"{METRICS[main]}, difference from the baseline", alt)
+    for one in ordered([one for one in found if against.get(one) is base], main):
+        entry = difference(one, against, main)
+        if entry and entry["value"] is not None:
+            spot = Spot(0, entry["value"], entry["low"], entry["high"])
+            rows.append((one.arm.name, spot, outside(entry)))
+    return rows
 
 
 def efficiency(found: Sequence[Measured], base: Arm, main: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _set(number: int, runs: Sequence[Run], wanted: Run | None, told: Told | None
         "table": table.runs_table(found, against, main),
         "differences": table.differences_table(found, against, main),
         "seeds": table.seeds_table(found, main),
-        "figure": figures.differences(found, against, main),
+        "figures": figures.differences(found, against, main),
         "efficiency": figures.efficiency(found, base, main),
         "costs": figures.costs(found, main),
         "contest": contest.section([one.arm for one in table.ordered(found, main)], bases, base),
