@@ -34,7 +34,7 @@ def compare(folders: Sequence[Path], out: Path, baseline: Path | None = None, to
 
     Args:
         baseline: the run that others are measured against; the first without pretraining where left out. Of several
-            budgets of labels each is measured against the one that differs from it in its labels alone.
+            budgets of labels each is measured against that initialisation with as many.
         told: where the caller knows the baseline of each run, its folder by that of the run; a baseline's is its own.
 
     Raises:
