@@ -118,11 +118,12 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders that runs wrote, two or more.")],
     out: Annotated[Path, typer.Option(help="Folder for index.html.")] = Path("reports/compare"),
     baseline: Annotated[Path | None, typer.Option(metavar="RUN", help="Measured against; else one untrained.")] = None,
+    metric: Annotated[str, typer.Option(help="What to go by, such as 'pixel aupro'.")] = "",
 ) -> None:
     """One page that sets finished runs side by side: quality with paired differences, cost, and disagreements."""
     from ssl_defect.compare.page import compare as compare_runs
 
-    print(f"comparison: {compare_runs(runs, out, baseline)}")
+    print(f"comparison: {compare_runs(runs, out, baseline, metric=metric)}")
 
 
 @app.command()

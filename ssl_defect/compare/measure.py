@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ssl_defect.compare.runs import Arm, Run
 from ssl_defect.compare.seeds import parts, parts_of_difference
 from ssl_defect.evaluate.bootstrap import Resampling, leave_out, point, with_interval
+from ssl_defect.evaluate.kept_counts import PIXELS, Kept, read_counts
 from ssl_defect.evaluate.metrics import WHY, Family, image_family, subset
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
 
@@ -28,8 +29,9 @@ METRICS = {
 TOLERANCE = 0.02
 """How far a metric of the kept records may lie from the recorded one before no interval is drawn from them.
 
-Values are always the recorded ones; only their spread over groups comes from the maps, which are kept at 8 bits: a map
-that never passes a few hundredths, or is nearly 0 or 1 everywhere, has few levels left.
+Values are always the recorded ones; only their spread over groups comes from the counts that a run keeps. Runs from
+before there were any have their maps alone, at 8 bits: one that never passes a few hundredths, or is nearly 0 or 1
+everywhere, has few levels left.
 """
 
 
@@ -54,8 +56,10 @@ class Measured:
 Against = Mapping[Measured, Measured]  # what each is measured against; itself where it is a baseline
 
 
-def main_metric(runs: Sequence[Run]) -> str:
-    """`pixel ap` where all runs segment and have masks, else `image auroc`."""
+def main_metric(runs: Sequence[Run], wanted: str = "") -> str:
+    """`wanted` where a run has it; else `pixel ap` where all runs segment and have masks, or `image auroc`."""
+    if wanted and any(recorded(run, wanted)["value"] is not None for run in runs):
+        return wanted
     whole = all(run.task == "segmentation" and run.records.metrics.get("pixel") for run in runs)
     return "pixel ap" if whole else "image auroc"
 
@@ -71,15 +75,23 @@ def families(run: Run) -> dict[str, Family]:
     records = run.records
     threshold = records.metrics["threshold"]["value"]
     found = {"image": image_family(run.labels, run.scores, np.inf if threshold is None else threshold)}
-    pixel, maps, masks = records.metrics.get("pixel"), records.maps, records.store.masks
-    if pixel and maps is not None and masks is not None:
-        rows = np.array([one.row for one in records.predictions])
-        told = (run.labels == 0) | np.array([bool(masks[row].any()) for row in rows])
-        known = np.flatnonzero(told)
-        cut = float(np.round((records.metrics["threshold"]["pixel"] or 0) * 255))
-        counts = count_pixels(np.asarray(maps[known]), np.asarray(masks[rows[known]]), cut)
-        found["pixel"] = subset(pixel_family(counts, cut, pixel["aupro_limit"]), known)
+    pixel = records.metrics.get("pixel")
+    kept = read_counts(run.folder / "evaluate" / PIXELS) or _counted(run)
+    if pixel and kept:
+        found["pixel"] = subset(pixel_family(kept.counts, kept.threshold, pixel["aupro_limit"]), kept.known)
     return found
+
+
+def _counted(run: Run) -> Kept | None:
+    """Counts of the maps, in 255ths, of a run that kept none."""
+    records = run.records
+    maps, masks = records.maps, records.store.masks
+    if maps is None or masks is None or not records.metrics.get("pixel"):
+        return None
+    rows = np.array([one.row for one in records.predictions])
+    known = np.flatnonzero((run.labels == 0) | np.array([bool(masks[row].any()) for row in rows]))
+    cut = float(np.round((records.metrics["threshold"]["pixel"] or 0) * 255))
+    return Kept(count_pixels(np.asarray(maps[known]), np.asarray(masks[rows[known]]), cut), known, cut)
 
 
 def measure(arms: Sequence[Arm]) -> list[Measured]:

@@ -29,20 +29,25 @@ PAGE = "index.html"
 Told = Mapping[Path, Path | None]
 
 
-def compare(folders: Sequence[Path], out: Path, baseline: Path | None = None, told: Told | None = None) -> Path:
+def compare(
+    folders: Sequence[Path], out: Path, baseline: Path | None = None, told: Told | None = None, metric: str = ""
+) -> Path:
     """Write `out/index.html` from finished runs, and return its path.
 
     Args:
         baseline: the run that others are measured against; the first without pretraining where left out. Of several
             budgets of labels each is measured against that initialisation with as many.
         told: where the caller knows the baseline of each run, its folder by that of the run; a baseline's is its own.
+        metric: of METRICS, what the page goes by; left out, `main_metric` chooses. Runs without it stand last.
 
     Raises:
-        UserError: fewer than two runs, one given twice, no run, not evaluated or damaged; an unknown baseline; or
-            `out` cannot be written.
+        UserError: fewer than two runs, one given twice, no run, not evaluated or damaged; an unknown baseline or
+            metric; or `out` cannot be written.
     """
+    if metric and metric not in METRICS:
+        raise UserError(f"--metric {metric}: unknown; give one of {', '.join(METRICS)}")
     runs = read_runs(folders)
-    html = render(runs, _baseline(runs, baseline), told)
+    html = render(runs, _baseline(runs, baseline), told, metric)
     with clear_system_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         with atomic(out / PAGE) as temporary:
@@ -59,11 +64,11 @@ def _baseline(runs: Sequence[Run], wanted: Path | None) -> Run | None:
     raise UserError(f"--baseline {wanted}: none of the runs; give one of {', '.join(str(run.folder) for run in runs)}")
 
 
-def render(runs: Sequence[Run], baseline: Run | None = None, told: Told | None = None) -> str:
+def render(runs: Sequence[Run], baseline: Run | None = None, told: Told | None = None, metric: str = "") -> str:
     """The page as a function of its records: no clock, no network, no chance."""
     style = "\n".join(_source(path) for path in (REPORT / "style.css.j2", HERE / "compare.css"))
     script = _source(HERE / "compare.js")
-    sets = [_set(number, some, baseline, told) for number, some in enumerate(same_images(runs), 1)]
+    sets = [_set(number, some, baseline, told, metric) for number, some in enumerate(same_images(runs), 1)]
     return (
         _environment()
         .get_template("compare.html.j2")
@@ -77,9 +82,9 @@ def render(runs: Sequence[Run], baseline: Run | None = None, told: Told | None =
     )
 
 
-def _set(number: int, runs: Sequence[Run], wanted: Run | None, told: Told | None) -> dict[str, Any]:
+def _set(number: int, runs: Sequence[Run], wanted: Run | None, told: Told | None, metric: str) -> dict[str, Any]:
     """All that is shown of the runs that were tested on the same images."""
-    arms, main = arms_of(runs), main_metric(runs)
+    arms, main = arms_of(runs), main_metric(runs, metric)
     bases = baselines_told(arms, told) if told else baselines_of(arms, wanted)
     base = next(iter(bases.values()), arms[0]) if told else baseline_of(arms, wanted)
     found = measure(arms)

@@ -77,7 +77,8 @@ def _judged(entry: Entry) -> str:
 
 
 def _metric_name(main: str) -> str:
-    return METRICS[main][0].lower() + METRICS[main][1:]
+    first, _, rest = METRICS[main].partition(" ")
+    return f"{first.lower()} {rest}" if rest else first  # "image AUROC", but "AUPRO" and "Dice"
 
 
 def _value(one: Measured, main: str) -> str:

@@ -19,11 +19,10 @@ from ssl_defect.evaluate.sizes import recall_by_area
 from ssl_defect.evaluate.task_metrics import task_metrics
 
 
-def measure(results: Results, runner: Runner) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `metrics.json` and `curves.json` hold."""
+def measure(results: Results, runner: Runner, pixel: Pixels | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `metrics.json` and `curves.json` hold; `pixel`: None where there are no maps or no masks."""
     labels, scores, threshold = results.labels, results.scores, results.image.value
     groups = results.groups
-    pixel = Pixels(results) if results.pixel else None
     metrics = {
         "protocol": _protocol(results, runner),
         "threshold": _threshold(results),

@@ -9,6 +9,7 @@ import numpy as np
 from ssl_defect.evaluate import regions
 from ssl_defect.evaluate.bands import pixel_bands
 from ssl_defect.evaluate.bootstrap import intervals
+from ssl_defect.evaluate.kept_counts import Kept
 from ssl_defect.evaluate.metrics import Array, pr_curve, roc_curve, subset
 from ssl_defect.evaluate.results import Results, count
 
@@ -25,6 +26,10 @@ class Pixels:
         keep = results.split + np.flatnonzero(self.known)
         self.counts = count(results.found.maps, results.store, results.found.rows, keep, self.threshold)
         self.groups = results.groups[self.known]
+
+    def kept(self) -> Kept:
+        """What a run keeps of them."""
+        return Kept(self.counts, np.flatnonzero(self.known), self.threshold)
 
     def part(self, wanted: Array) -> tuple[Array, regions.PixelCounts]:
         """Positions (k,) among the known images, and the counts of these alone."""

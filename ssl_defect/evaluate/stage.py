@@ -16,8 +16,10 @@ from ssl_defect.evaluate import tables
 from ssl_defect.evaluate.before import starting_encoder, told_by_neighbours
 from ssl_defect.evaluate.gradcam import gradcam, worth_a_look
 from ssl_defect.evaluate.inference import Runner, run
+from ssl_defect.evaluate.kept_counts import PIXELS, write_counts
 from ssl_defect.evaluate.measure import measure
 from ssl_defect.evaluate.metrics import Array
+from ssl_defect.evaluate.pixels import Pixels
 from ssl_defect.evaluate.relevance import relevance
 from ssl_defect.evaluate.results import Results, decide
 from ssl_defect.nets.detector import load_detector
@@ -50,11 +52,14 @@ def evaluate(recipe: Recipe, prepared: Path, pretrained: Path, finetuned: Path, 
         found = run(runner, store, np.concatenate([val, test]), scratch, features_from, before)
         results = decide(recipe, store, found, len(val))
         say("evaluate: metrics and intervals")
-        metrics, curves = measure(results, runner)
+        pixel = Pixels(results) if results.pixel else None
+        metrics, curves = measure(results, runner, pixel)
         metrics["protocol"]["test_opened"] = opened
         metrics["neighbours"] = told_by_neighbours(results)
         tables.write_predictions(out / "predictions.csv", results, runner.detector.spec)
         tables.write_maps(out / "maps.npy", results)
+        if pixel:
+            write_counts(out / PIXELS, pixel.kept())
     finally:
         scratch.unlink(missing_ok=True)
     write_json(out / "curves.json", curves)

@@ -178,13 +178,15 @@ def _measured(cell: Cell, runs: list[tuple[int, Path]], table: TableSettings) ->
 
 def _compared(ready: list[Job], table: TableSettings, cells: list[Cell], out: Path) -> Path:
     """The HTML comparison of all finished runs."""
+    from ssl_defect.compare.measure import METRICS
     from ssl_defect.compare.page import compare
 
     bases = {cell.name: one.name for cell in cells if (one := baseline_of(cell, cells, table))}
     bases |= {name: name for name in bases.values()}
     folders = {(job.run.cell.name, job.run.fold): job.folder for job in reversed(ready)}
     told = {job.folder: folders.get((bases.get(job.run.cell.name, ""), job.run.fold)) for job in ready}
-    return compare([job.folder for job in ready], out / COMPARISON, told=told if bases else None)
+    metric = next((name for name in table.metrics if name in METRICS), "")
+    return compare([job.folder for job in ready], out / COMPARISON, told=told if bases else None, metric=metric)
 
 
 def shown(grid: Grid) -> str:

@@ -15,6 +15,8 @@ from ssl_defect.config import Recipe
 from ssl_defect.data.records import Sample, write_samples
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate import stage
+from ssl_defect.evaluate.kept_counts import PIXELS, read_counts
+from ssl_defect.evaluate.regions import pixel_family
 from ssl_defect.nets.backbones import build_encoder
 from ssl_defect.nets.detector import Detector, Spec, save_detector
 
@@ -121,6 +123,22 @@ def test_maps_are_kept_in_the_order_of_the_test_rows(tmp_path, monkeypatch):
     assert np.array_equal(np.load(out / "maps.npy"), images[test, :, :, 0])
 
 
+def test_the_counts_kept_give_the_recorded_metrics_of_maps_too_faint_to_keep(tmp_path, monkeypatch):
+    class Faint(Known):
+        def predict(self, x):
+            noise = torch.rand(x[:, 0].shape, generator=torch.Generator().manual_seed(0))
+            found = super().predict(x)
+            return found | {"map": found["map"] * 2e-4 + noise * 1e-3}
+
+    metrics, _, _ = _read(out := _evaluate(tmp_path, monkeypatch, Faint()))
+    assert not np.load(out / "maps.npy").any()
+    kept = read_counts(out / PIXELS)
+    found = pixel_family(kept.counts, kept.threshold, metrics["pixel"]["aupro_limit"])(np.ones((1, len(kept.known))))
+    for name in ("auroc", "ap", "aupro", "iou", "dice"):
+        assert float(found[name][0]) == metrics["pixel"][name]["value"], name
+    assert 0.1 < metrics["pixel"]["aupro"]["value"] < 0.9
+
+
 def test_the_files_agree_with_each_other(tmp_path, monkeypatch):
     defects = [*DEFECTS]
     prepared = _prepare(tmp_path / "prepare", defects)
@@ -149,6 +167,7 @@ def test_classification_has_no_pixels_and_a_matrix_of_classes(tmp_path, monkeypa
     assert metrics["threshold"]["pixel"] is None
     assert curves["pro"] is None
     assert not (out / "maps.npy").exists()
+    assert not (out / PIXELS).exists()
     assert metrics["class_confusion"]["classes"] == CLASSES
     assert np.sum(metrics["class_confusion"]["matrix"]) == 36
     assert {row["area_true"] for row in rows} == {""}

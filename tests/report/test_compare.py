@@ -25,10 +25,11 @@ from ssl_defect.compare.measure import families, main_metric, measure, outside, 
 from ssl_defect.compare.page import compare, render
 from ssl_defect.compare.runs import arms_of, read_runs, same_images
 from ssl_defect.compare.seeds import interval, parts, parts_of_difference
-from ssl_defect.compare.table import differing, signed
+from ssl_defect.compare.table import differing, ordered, signed
 from ssl_defect.compare.verdict import headlines
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.bootstrap import Resampling, paired_difference, point
+from ssl_defect.evaluate.kept_counts import PIXELS, Kept, write_counts
 from ssl_defect.evaluate.metrics import image_family
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
 from ssl_defect.evaluate.spread import ends
@@ -297,6 +298,36 @@ def test_a_difference_is_withheld_where_the_records_kept_are_too_coarse(pair: li
     text = Page(render(read_runs([folder, pair[0]]))).text
     assert "coarse, Pixel AP: the records kept give" in text
     assert "no difference from the baseline plain can be given" in text
+
+
+def test_differences_come_from_the_counts_kept_where_there_are_any(pair: list[Path], tmp_path: Path) -> None:
+    runs = [Path(shutil.copytree(run, tmp_path / run.name)) for run in pair]
+    before = paired(*reversed(measure(arms_of(read_runs(runs)))), "pixel aupro")
+    for run in read_runs(runs):
+        rows = np.array([one.row for one in run.records.predictions])
+        masks = np.load(run.folder / "prepare" / "masks.npy")[rows]
+        maps = np.load(run.folder / "evaluate" / "maps.npy") * np.float32(1e-6)
+        cut = 128e-6
+        write_counts(run.folder / "evaluate" / PIXELS, Kept(count_pixels(maps, masks, cut), np.arange(len(rows)), cut))
+        np.save(run.folder / "evaluate" / "maps.npy", np.zeros(maps.shape, np.uint8))
+    after = paired(*reversed(measure(arms_of(read_runs(runs)))), "pixel aupro")
+    assert after == pytest.approx(before)
+    assert after["low"] is not None
+    (runs[0] / "evaluate" / PIXELS).unlink()
+    assert "too coarse" in paired(*reversed(measure(arms_of(read_runs(runs)))), "pixel aupro")["why"]
+
+
+def test_the_page_goes_by_the_metric_asked_for(pair: list[Path], tmp_path: Path) -> None:
+    labels = make(tmp_path / "labels", Fake(count=120, task="classification", gradcam=0), 0.4, 5)
+    runs = read_runs([labels, *pair])
+    page = Page(render(runs, metric="pixel aupro"))
+    assert "best by AUPRO" in page.text
+    assert [row.arm.name for row in ordered(measure(arms_of(runs)), "pixel aupro")] == ["simclr", "plain", "labels"]
+    assert main_metric(runs[:1], "pixel aupro") == "image auroc"  # it has no such metric
+    found = CliRunner().invoke(app, ["compare", *map(str, pair), "--out", str(tmp_path / "out"), "--metric", "aupro"])
+    assert found.exit_code != 0
+    assert not (tmp_path / "out").exists()
+    assert "--metric aupro: unknown; give one of image auroc" in str(found.exception)
 
 
 def test_detectors_of_other_tasks_are_compared_by_their_images(pair: list[Path], tmp_path: Path) -> None:
