@@ -22,6 +22,7 @@ from ssl_defect.artifacts import require, write_json
 from ssl_defect.config import Recipe, validate
 from ssl_defect.console import minutes, say, track
 from ssl_defect.data.records import GOOD
+from ssl_defect.data.splits import label_budget
 from ssl_defect.data.store import Store, open_for_training
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.nets.anomaly import DETECTORS
@@ -54,7 +55,7 @@ def anomaly(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> None
     options = options_of(recipe)
     if recipe.compute.devices > 1:
         raise UserError("compute.devices: a detector of anomalies is fitted in one process; set it to 1")
-    rows, held = good_rows(store, "train"), good_rows(store, "val")
+    rows, held = few(recipe, store, options.images), good_rows(store, "val")
     work, began = Work(recipe, store, options, encoder_file), time.monotonic()
     suspected = suspects(rows, store.groups, options.clean, work.judge(out), recipe.seed)
     kept = np.setdiff1d(rows, suspected)
@@ -154,6 +155,14 @@ def good_rows(store: Store, split: str) -> Rows:
     if not len(good):
         raise UserError(f"anomaly: the split {split} has no good image; add some, or set data.val_share")
     return good
+
+
+def few(recipe: Recipe, store: Store, count: int | None) -> Rows:
+    """`count` of the good training images, drawn as labels are; all for None, or where there are no more."""
+    rows = good_rows(store, "train")
+    if count is not None and count > len(rows):
+        say(f"anomaly: {len(rows)} good training images, fewer than options.images ({count}): all of them are used")
+    return label_budget(store.samples, rows, count, recipe.seed)
 
 
 def make_spec(recipe: Recipe, store: Store, options: Options, encoder: Any, count: int) -> Spec:

@@ -111,6 +111,29 @@ def test_alone_it_is_one_run_and_null_takes_the_section_out(tmp_path: Path) -> N
     assert not Recipe.model_validate(both | {"finetune": None}).beside
 
 
+def known_patches(run: Path) -> set[tuple[float, ...]]:
+    bank = load_detector(run / "finetune" / "model.safetensors").head.bank
+    return {tuple(row) for row in bank.tolist()}
+
+
+def test_few_good_images_are_drawn_by_the_seed_fewer_among_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {}
+    for count in (2, 5, 1000, None):
+        run = tmp_path / f"run-{count}"
+        pipeline.run(recipe(tmp_path, share=1.0, images=count), run, last="finetune")
+        labels = json.loads((run / "finetune" / "finetune.json").read_text("utf-8"))["labels"]["good"]
+        found[count] = (labels, known_patches(run))
+    train = json.loads((run / "prepare" / "audit.json").read_text("utf-8"))["splits"]["train"]["good"]
+    assert [found[count][0] for count in found] == [2, 5, train, train]
+    assert found[2][1] < found[5][1] < found[None][1] == found[1000][1]
+    assert f"{train} good training images, fewer than options.images (1000)" in capsys.readouterr().err
+    other = recipe(tmp_path, share=1.0, images=2).model_copy(update={"seed": 1})
+    pipeline.run(other, tmp_path / "other", last="finetune")
+    assert known_patches(tmp_path / "other") != found[2][1]
+
+
 def test_suspected_images_are_left_out_and_named(tmp_path: Path) -> None:
     run = tmp_path / "run"
     pipeline.run(recipe(tmp_path, "gaussian", clean=0.25), run, last="finetune")
@@ -142,6 +165,7 @@ def test_logistic_scores_keep_the_order(tmp_path: Path) -> None:
         ({"options": {"share": 0}}, "anomaly.options.share: input should be greater than 0"),
         ({"options": {"strides": [8, 4]}}, "strides must rise"),
         ({"options": {"strides": [5]}}, "no map of stride 5; accepted: "),
+        ({"options": {"images": 0}}, "anomaly.options.images: input should be greater than or equal to 1"),
         ({"options": {"coreset": 0.1}}, "anomaly.options.coreset: unknown key"),
     ],
 )

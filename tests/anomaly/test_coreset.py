@@ -39,6 +39,13 @@ def test_one_cell_is_the_greedy_choice(seed: int) -> None:
     assert found.tolist() == greedy(points, 25, first)
 
 
+@pytest.mark.parametrize("cells", [1, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_all_points_can_be_taken_where_many_are_doubles(cells: int, seed: int) -> None:
+    points = np.repeat(100 * clouds(60, width=64, seed=seed), 3, axis=0)  # large: norms round to either side
+    assert coreset(points, 180, seed, cells).tolist() == list(range(180))
+
+
 @pytest.mark.parametrize(("count", "cells"), [(150, 8), (400, 6)])
 def test_cells_cover_almost_as_well_and_far_better_than_chance(count: int, cells: int) -> None:
     points = clouds(2500)

@@ -76,7 +76,8 @@ def farthest_points(points: Points, count: int, cells: Rows, seed: int = 0) -> R
     def take(place: int, cell: int) -> None:
         low, high = edges[cell], edges[cell + 1]
         squares = norms[low:high] - 2 * (gathered[low:high] @ gathered[place]) + norms[place]
-        np.minimum(far[low:high], squares, out=far[low:high])
+        # rounding takes the distance of a point's double below 0, which stands for taken
+        np.minimum(far[low:high], np.maximum(squares, 0), out=far[low:high])
         far[place] = -1  # taken
         best = int(far[low:high].argmax()) + int(low)
         if far[best] >= 0:

@@ -23,6 +23,11 @@ class Options(Settings):
         "quantile",
         description="Of the scores: `logistic` makes them probabilities, by the defects among the validation images.",
     )
+    images: int | None = Field(
+        None,
+        ge=1,
+        description="Number of good training images to learn from, drawn by the seed, fewer among more; left out: all.",
+    )
     clean: float = Field(
         0.0, ge=0, le=0.5, description="Share of the good training images, those most unlike the others, left out."
     )
