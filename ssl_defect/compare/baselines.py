@@ -44,9 +44,10 @@ def baseline_of(arms: Sequence[Arm], wanted: Run | None) -> Arm:
     return arms[0]
 
 
-def _learns_from(arm: Arm) -> str | int | None:
-    """Labels per class (None: all), or the detector that needs none."""
-    return arm.first.detector if arm.first.task == "anomaly" else arm.first.budget
+def _learns_from(arm: Arm) -> tuple[str, int | None]:
+    """Labels per class (None: all), or the detector that needs none and its number of good images."""
+    one = arm.first
+    return (one.detector, one.good_images) if one.task == "anomaly" else ("labels", one.budget)
 
 
 def _start(arm: Arm) -> dict[str, object]:

@@ -88,6 +88,13 @@ class Run:
         found = self.records.metrics["protocol"].get("labels_per_class")
         return None if found is None else int(found)
 
+    @property
+    def good_images(self) -> int | None:
+        """How many good images a detector from them alone was held to; None for all of them, or another task."""
+        anomaly = self.records.recipe.anomaly
+        found: int | None = anomaly.options.get("images") if anomaly and self.task == "anomaly" else None
+        return found
+
     @cached_property
     def tested_on(self) -> str:
         """Digest of the split and of the test images with their labels and groups."""

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ssl_defect.compare.measure import METRICS, Against, Entry, Measured, difference, outside, recorded
 from ssl_defect.compare.runs import KINDS, Arm
-from ssl_defect.report.numbers import ABSENT, listed, shown
+from ssl_defect.report.numbers import ABSENT, counted, listed, shown
 
 HIDDEN = {"pretrain.method", "finetune.task", "finetune.labels_per_class", "model.backbone", "anomaly.detector"}
 HIDDEN |= {f"finetune.options.{key}" for key in KINDS}
@@ -71,7 +71,8 @@ def _row(
 
 def _labels(arm: Arm) -> Cell:
     if arm.first.task == "anomaly":
-        return {"text": "good images alone", "sort": 0}
+        count = arm.first.good_images
+        return {"text": "good images alone" if count is None else f"{counted(count, 'good image')} alone", "sort": 0}
     budget = arm.first.budget
     return {"text": "all" if budget is None else f"{budget}", "sort": 1e9 if budget is None else budget}
 

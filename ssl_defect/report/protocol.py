@@ -56,10 +56,17 @@ def _task(name: str, recipe: Recipe) -> str:
     return f"{name} on {recipe.model.backbone}"
 
 
+def _labels(records: RunRecords) -> str:
+    """What the detector learnt from."""
+    if records.metrics["protocol"]["task"] == "anomaly":
+        return f"{counted(records.finetune['labels']['good'], 'good image')}, no defect"
+    budget = records.metrics["protocol"].get("labels_per_class")
+    return "all training images" if budget is None else f"{budget} per class"
+
+
 def _facts(records: RunRecords) -> list[tuple[str, str]]:
     protocol, threshold = records.metrics["protocol"], records.metrics["threshold"]
     bootstrap, recipe = records.metrics["interval"], records.recipe
-    budget = protocol.get("labels_per_class")
     pixel, unit = threshold.get("pixel"), bootstrap["unit"]
     return [
         ("Protocol", f"{protocol['name']}, split by {protocol['split']}"),
@@ -72,7 +79,7 @@ def _facts(records: RunRecords) -> list[tuple[str, str]]:
             "Pretraining",
             f"{method_name(records.pretrain)}, from {records.pretrain.get('origin') or 'random'}",
         ),
-        ("Labels", "all training images" if budget is None else f"{budget} per class"),
+        ("Labels", _labels(records)),
         ("Resolution", f"{protocol['image_size']} x {protocol['image_size']} pixels"),
         ("Mask rule", str(protocol.get("mask_rule") or "")),
         ("Threshold", _threshold(threshold)),

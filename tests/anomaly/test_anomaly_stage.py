@@ -50,6 +50,7 @@ def test_from_good_parts_to_a_report(detector: str, tmp_path: Path) -> None:
     assert facts["labels"] == {"good": counts["good"]}  # no defect was looked at
     page = (run / "report" / "index.html").read_text("utf-8")
     assert f"anomaly: {detector} on test_resnet, from good images alone" in page
+    assert f"{counts['good']} good images, no defect" in page
     assert pipeline.run(recipe(tmp_path, detector), run) == dict.fromkeys(outcome, "fresh")
 
 

@@ -231,12 +231,13 @@ def test_labels_efficiency_over_budgets(tmp_path: Path) -> None:
 
 
 def budgeted(root: Path, methods: tuple[str, ...]) -> list[Path]:
-    """Runs with 5 and 10 labels and from good images alone."""
+    """Runs with 5 and 10 labels, and from good images alone, all of them or a few."""
     kinds: dict[str, dict[str, Any]] = {name: {"finetune": {"labels_per_class": int(name)}} for name in ("5", "10")}
     kinds["good"] = {"anomaly": {"detector": "padim"}}
+    kinds["few"] = {"anomaly": {"detector": "padim", "options": {"images": 3}}}
 
     def fake(kind: str) -> Fake:
-        return Fake(count=60, gradcam=0, task="anomaly" if kind == "good" else "segmentation")
+        return Fake(count=60, gradcam=0, task="segmentation" if kind.isdigit() else "anomaly")
 
     return [
         make(root / f"{method}-{name}", fake(name), 0.2 + 0.1 * (method == "simclr"), place, method, **one)
@@ -252,11 +253,12 @@ def measured_against(found: Bases) -> dict[str, str]:
 def test_a_baseline_has_learned_from_as_much(tmp_path: Path) -> None:
     runs = read_runs(budgeted(tmp_path, ("simclr", "none")))
     found = baselines_of(arms_of(runs), None)
-    kinds = ("5", "10", "good")
+    kinds = ("5", "10", "good", "few")
     assert measured_against(found) == {
         f"{name}-{kind}": f"none-{kind}" for name in ("none", "simclr") for kind in kinds
     }
     page = Page(render(runs))
+    assert "3 good images alone" in page.text
     for kind in kinds:
         assert f"the baseline none-{kind}" in page.text
     html = page.html[page.html.index('data-test-table="differences"') :]
@@ -282,7 +284,7 @@ def test_a_baseline_may_be_told_and_may_be_missing(tmp_path: Path) -> None:
     page = Page(render(runs, told=paths))
     assert "the baseline none-5" in page.text
     assert "beside the baseline none-5" in page.text
-    assert page.html.count('title="its baseline was not run"') == 3
+    assert page.html.count('title="its baseline was not run"') == 5
     alone = Page(render(runs, told={folders["simclr-5"]: None}))
     assert "No run has a baseline among the others" in alone.text
 
