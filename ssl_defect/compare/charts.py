@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -20,11 +21,18 @@ class Spot:
     high: float | None
 
 
-def efficiency(lines: Sequence[Sequence[Spot]], budgets: Sequence[str], name: str, alt: str) -> Markup:
-    """A line with its band per initialisation over `budgets`, evenly apart; `Spot.x` is the place in them."""
+def spot(x: float | None, entry: Mapping[str, Any] | None) -> Spot | None:
+    """A metric's `entry` at `x`; None where either is unknown."""
+    if x is None or not entry or entry.get("value") is None:
+        return None
+    return Spot(x, entry["value"], entry.get("low"), entry.get("high"))
+
+
+def efficiency(lines: Sequence[Sequence[Spot]], budgets: Sequence[str], names: tuple[str, str], alt: str) -> Markup:
+    """Lines with their bands over `budgets`, evenly apart; `Spot.x` is the place in them, `names` those of the axes."""
     spots = [spot for one in lines for spot in one]
     frame = Frame((-0.2, len(budgets) - 0.8), _range(spots), width=460, height=300, left=58)
-    parts = [axes(_without_ticks_across(frame), "labelled images per class", name)]
+    parts = [axes(_without_ticks_across(frame), *names)]
     bottom = frame.height - frame.bottom
     for place, budget in enumerate(budgets):
         parts.append(tag("text", budget, x=frame.across(place), y=bottom + 16, text_anchor="middle"))

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from ssl_defect.artifacts import atomic
 from ssl_defect.compare import contest, figures, table, verdict
 from ssl_defect.compare.baselines import baseline_of, baselines_of, baselines_told
+from ssl_defect.compare.efficiency import efficiency
 from ssl_defect.compare.measure import METRICS, main_metric, measure
 from ssl_defect.compare.runs import Run, arms_of, read_runs, same_images
 from ssl_defect.errors import UserError, clear_system_errors
@@ -108,7 +109,7 @@ def _set(number: int, runs: Sequence[Run], wanted: Run | None, told: Told | None
         "differences": table.differences_table(found, against, main),
         "seeds": table.seeds_table(found, main),
         "figures": figures.differences(found, against, main),
-        "efficiency": figures.efficiency(found, base, main),
+        "efficiency": efficiency(found, base, main),
         "costs": figures.costs(found, main),
         "contest": contest.section([one.arm for one in table.ordered(found, main)], bases, base),
     }

@@ -230,6 +230,33 @@ def test_labels_efficiency_over_budgets(tmp_path: Path) -> None:
     assert html[: html.index("</table>")].count('class="change"') == 3  # simclr against none, budget by budget
 
 
+def test_few_good_images_have_a_section_of_their_own(tmp_path: Path) -> None:
+    folders = [
+        make(
+            tmp_path / f"{detector}-{images}",
+            Fake(count=120, gradcam=0, task="anomaly"),
+            0.1 + 0.02 * (images or 20),
+            images or 0,
+            method="none",
+            finetune=None,
+            anomaly={"detector": detector, "options": {"images": images} if images else {}},
+        )
+        for detector in ("patchcore", "padim")
+        for images in (None, 1, 5)
+        if detector == "patchcore" or images != 1
+    ]
+    page = Page(render(read_runs(folders)))
+    assert "How few labels" not in page.text
+    assert "How few good images" in page.text
+    html = page.html[page.html.index('data-test-table="good"') :]
+    table = html[: html.index("</table>")]
+    assert [part.split("</th>")[0] for part in table.split('<th scope="row">')[1:]] == ["1", "5", "all"]
+    assert '<th scope="col">patchcore</th><th scope="col">padim</th>' in table
+    assert page.html.count('class="between s') == 2
+    assert table.count('class="change"') == 2  # padim against patchcore with 5 and with all
+    assert "Image AUROC over 3 numbers of good images" in page.html
+
+
 def budgeted(root: Path, methods: tuple[str, ...]) -> list[Path]:
     """Runs with 5 and 10 labels, and from good images alone, all of them or a few."""
     kinds: dict[str, dict[str, Any]] = {name: {"finetune": {"labels_per_class": int(name)}} for name in ("5", "10")}
