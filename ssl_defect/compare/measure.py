@@ -75,10 +75,10 @@ def families(run: Run) -> dict[str, Family]:
     records = run.records
     threshold = records.metrics["threshold"]["value"]
     found = {"image": image_family(run.labels, run.scores, np.inf if threshold is None else threshold)}
-    pixel = records.metrics.get("pixel")
     kept = read_counts(run.folder / "evaluate" / PIXELS) or _counted(run)
-    if pixel and kept:
-        found["pixel"] = subset(pixel_family(kept.counts, kept.threshold, pixel["aupro_limit"]), kept.known)
+    if kept:
+        limit = records.metrics["pixel"]["aupro_limit"]
+        found["pixel"] = subset(pixel_family(kept.counts, kept.threshold, limit), kept.known)
     return found
 
 

@@ -13,7 +13,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ssl_defect.artifacts import atomic
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.metrics import Array
 from ssl_defect.evaluate.regions import PixelCounts
@@ -30,17 +29,16 @@ class Kept(NamedTuple):
     threshold: float
 
 
-def write_counts(path: Path, kept: Kept) -> None:
-    """A compressed .npz file that gives the very same counts back."""
+def packed(kept: Kept) -> dict[str, Array]:
+    """Named arrays, small once they are compressed, from which `read_counts` has the very same counts back."""
     arrays = {name: np.asarray(value) for name, value in vars(kept.counts).items()}
     for name in STEPS:
         arrays[name] = np.diff(arrays[name], prepend=0).astype(np.int32)
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, known=kept.known, threshold=np.float64(kept.threshold), **arrays, allow_pickle=False)
+    return {"known": kept.known, "threshold": np.array(kept.threshold, np.float64), **arrays}
 
 
 def read_counts(path: Path) -> Kept | None:
-    """What `write_counts` wrote; None where there is no such file.
+    """What `packed` gave; None where there is no such file.
 
     Raises:
         UserError: damaged.

@@ -16,7 +16,7 @@ from ssl_defect.evaluate import tables
 from ssl_defect.evaluate.before import starting_encoder, told_by_neighbours
 from ssl_defect.evaluate.gradcam import gradcam, worth_a_look
 from ssl_defect.evaluate.inference import Runner, run
-from ssl_defect.evaluate.kept_counts import PIXELS, write_counts
+from ssl_defect.evaluate.kept_counts import PIXELS, packed
 from ssl_defect.evaluate.measure import measure
 from ssl_defect.evaluate.metrics import Array
 from ssl_defect.evaluate.pixels import Pixels
@@ -59,7 +59,7 @@ def evaluate(recipe: Recipe, prepared: Path, pretrained: Path, finetuned: Path, 
         tables.write_predictions(out / "predictions.csv", results, runner.detector.spec)
         tables.write_maps(out / "maps.npy", results)
         if pixel:
-            write_counts(out / PIXELS, pixel.kept())
+            tables.write_arrays(out / PIXELS, **packed(pixel.kept()))
     finally:
         scratch.unlink(missing_ok=True)
     write_json(out / "curves.json", curves)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ssl_defect.errors import UserError
-from ssl_defect.evaluate.kept_counts import PIXELS, Kept, read_counts, write_counts
+from ssl_defect.evaluate.kept_counts import PIXELS, Kept, packed, read_counts
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
+from ssl_defect.evaluate.tables import write_arrays
 
 SHAPE = (5, 12, 12)
 
@@ -39,7 +40,7 @@ def check_same(one: Kept, other: Kept | None) -> None:
 def test_what_is_written_is_what_is_read(tmp_path_factory, maps: np.ndarray, masks: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("kept") / PIXELS
     kept = kept_of(maps, masks)
-    write_counts(path, kept)
+    write_arrays(path, **packed(kept))
     check_same(kept, read_counts(path))
 
 
@@ -49,7 +50,7 @@ def test_few_images_and_none_that_is_defective(tmp_path: Path, bad: list[int]) -
     masks[bad, 2:5, 2:5] = 1
     for count in (1, 3):
         kept = kept_of(np.random.default_rng(0).random(SHAPE, np.float32)[:count], masks[:count])
-        write_counts(tmp_path / PIXELS, kept)
+        write_arrays(tmp_path / PIXELS, **packed(kept))
         check_same(kept, read_counts(tmp_path / PIXELS))
 
 
@@ -58,7 +59,7 @@ def test_faint_maps_lose_nothing(tmp_path: Path) -> None:
     masks = np.zeros((20, 32, 32), np.uint8)
     masks[::2, 8:14, 8:14] = 1
     maps = (rng.random(masks.shape) * 0.001 + masks * 0.0005).astype(np.float32)
-    write_counts(tmp_path / PIXELS, kept_of(maps, masks, 0.001))
+    write_arrays(tmp_path / PIXELS, **packed(kept_of(maps, masks, 0.001)))
     kept = read_counts(tmp_path / PIXELS)
     assert kept is not None
     one = np.ones((1, 20))
@@ -76,7 +77,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     assert read_counts(path) is None
     masks = np.zeros(SHAPE, np.uint8)
     masks[0, :3] = 1
-    write_counts(path, kept_of(np.random.default_rng(0).random(SHAPE, np.float32), masks))
+    write_arrays(path, **packed(kept_of(np.random.default_rng(0).random(SHAPE, np.float32), masks)))
     with np.load(path) as found:
         parts = dict(found.items())
     if damage == "cut":

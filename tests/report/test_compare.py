@@ -29,10 +29,11 @@ from ssl_defect.compare.table import differing, ordered, signed
 from ssl_defect.compare.verdict import headlines
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.bootstrap import Resampling, paired_difference, point
-from ssl_defect.evaluate.kept_counts import PIXELS, Kept, write_counts
+from ssl_defect.evaluate.kept_counts import PIXELS, Kept, packed
 from ssl_defect.evaluate.metrics import image_family
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
 from ssl_defect.evaluate.spread import ends
+from ssl_defect.evaluate.tables import write_arrays
 
 FAKE = Fake(count=120, gradcam=0, embeddings=False, views=False, snapshots=False)
 
@@ -337,7 +338,8 @@ def test_differences_come_from_the_counts_kept_where_there_are_any(pair: list[Pa
         masks = np.load(run.folder / "prepare" / "masks.npy")[rows]
         maps = np.load(run.folder / "evaluate" / "maps.npy") * np.float32(1e-6)
         cut = 128e-6
-        write_counts(run.folder / "evaluate" / PIXELS, Kept(count_pixels(maps, masks, cut), np.arange(len(rows)), cut))
+        kept = Kept(count_pixels(maps, masks, cut), np.arange(len(rows)), cut)
+        write_arrays(run.folder / "evaluate" / PIXELS, **packed(kept))
         np.save(run.folder / "evaluate" / "maps.npy", np.zeros(maps.shape, np.uint8))
     after = paired(*reversed(measure(arms_of(read_runs(runs)))), "pixel aupro")
     assert after == pytest.approx(before)
