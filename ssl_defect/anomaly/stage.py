@@ -161,7 +161,7 @@ def few(recipe: Recipe, store: Store, count: int | None) -> Rows:
     """`count` of the good training images, drawn as labels are; all for None, or where there are no more."""
     rows = good_rows(store, "train")
     if count is not None and count > len(rows):
-        say(f"anomaly: {len(rows)} good training images, fewer than options.images ({count}): all of them are used")
+        say(f"anomaly: {len(rows)} good training images, fewer than anomaly.options.images ({count}): all get used")
     return label_budget(store.samples, rows, count, recipe.seed)
 
 

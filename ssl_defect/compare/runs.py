@@ -90,10 +90,11 @@ class Run:
 
     @property
     def good_images(self) -> int | None:
-        """How many good images a detector from them alone was held to; None for all of them, or another task."""
-        anomaly = self.records.recipe.anomaly
-        found: int | None = anomaly.options.get("images") if anomaly and self.task == "anomaly" else None
-        return found
+        """How many good images a detector from them alone was held to; None for all there are, or another task."""
+        anomaly, facts = self.records.recipe.anomaly, self.records.finetune
+        asked: int | None = anomaly.options.get("images") if anomaly and self.task == "anomaly" else None
+        seen = facts["labels"]["good"] + len(facts.get("cleaned", [])) if asked else 0
+        return asked if asked and asked <= seen else None
 
     @cached_property
     def tested_on(self) -> str:

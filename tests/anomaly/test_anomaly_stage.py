@@ -129,7 +129,7 @@ def test_few_good_images_are_drawn_by_the_seed_fewer_among_more(
     train = json.loads((run / "prepare" / "audit.json").read_text("utf-8"))["splits"]["train"]["good"]
     assert [found[count][0] for count in found] == [2, 5, train, train]
     assert found[2][1] < found[5][1] < found[None][1] == found[1000][1]
-    assert f"{train} good training images, fewer than options.images (1000)" in capsys.readouterr().err
+    assert f"{train} good training images, fewer than anomaly.options.images (1000)" in capsys.readouterr().err
     other = recipe(tmp_path, share=1.0, images=2).model_copy(update={"seed": 1})
     pipeline.run(other, tmp_path / "other", last="finetune")
     assert known_patches(tmp_path / "other") != found[2][1]

@@ -256,6 +256,21 @@ def test_few_good_images_have_a_section_of_their_own(tmp_path: Path) -> None:
     assert page.html.count('class="between s') == 2
     assert table.count('class="change"') == 2  # padim against patchcore with 5 and with all
     assert "Image AUROC over 3 numbers of good images" in page.html
+    assert "with as many" in table
+    alone = Page(render(read_runs(folders[:3])))
+    assert "How few good images" in alone.text
+    assert "with as many" not in alone.text
+
+
+def test_more_good_images_than_there_were_are_all_of_them(tmp_path: Path) -> None:
+    fake = Fake(count=60, gradcam=0, task="anomaly")
+    folders = [
+        make(tmp_path / str(images), fake, finetune=None, anomaly={"detector": "padim", "options": {"images": images}})
+        for images in (3, 9999)
+    ]
+    few, all_of_them = read_runs(folders)
+    assert (few.good_images, all_of_them.good_images) == (3, None)
+    assert "9,999" not in Page(render([few, all_of_them])).text
 
 
 def budgeted(root: Path, methods: tuple[str, ...]) -> list[Path]:
