@@ -13,6 +13,7 @@ from ssl_defect.console import say
 from ssl_defect.data.contents import remembering
 from ssl_defect.errors import UserError, clear_system_errors
 from ssl_defect.table.answer import answers
+from ssl_defect.table.average import means_of
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, Run, baseline_of, cells_of, runs_of
 from ssl_defect.table.folds import over_folds
@@ -64,6 +65,7 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
     table, for_runs = load_table(asked.recipe, list(asked.settings))
     cells = cells_of(table, str(asked.recipe))
     _check_baseline(table, cells, asked.recipe)
+    means_of(table, cells, str(asked.recipe))  # before anything runs
     runs = runs_of(table, cells, asked.recipe, for_runs)
     out = asked.out or Path("reports") / table.name
     chosen = _chosen(runs, asked.only)
@@ -155,7 +157,7 @@ def _results(table: TableSettings, cells: list[Cell], jobs: list[Job], failed: d
             reasons[cell.name] = told[0]
         if done := _finished(mine, table):
             measured[cell.name] = over_folds([_measured(cell, fold, table) for fold in done])
-    return judge(table, cells, measured, reasons, len(table.seed_list))
+    return judge(table, [*cells, *means_of(table, cells)], measured, reasons, len(table.seed_list))
 
 
 def _which(run: Run, table: TableSettings) -> str:

@@ -21,11 +21,15 @@ QUIET = {"embeddings": False, "gradcam": 0}  # of `evaluate`: what a table does 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One combination of the matrix: its values by axis, the name that its folders begin with, and its settings."""
+    """One combination of the matrix: its values by axis, the name that its folders begin with, and its settings.
+
+    One that is the mean of others has them in `over`, and no runs of its own.
+    """
 
     labels: Labels
     name: str
     settings: dict[str, Any]
+    over: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

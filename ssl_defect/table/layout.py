@@ -218,7 +218,7 @@ def _costs(results: Results) -> Grid:
     grid = Grid("cost, mean over seeds", [*map(title, axes), *(name for _, name, _ in COSTS)], [], len(axes))
     for cell in results.cells:
         found = results.measured.get(cell.name)
-        if found:
+        if found and not cell.over:
             costs = [(found.cost(key), digits) for key, _, digits in COSTS]
             texts = [ABSENT if value is None else f"{value:,.{digits}f}" for value, digits in costs]
             grid.rows.append([Text(text) for text in [*(cell.labels[axis] for axis in axes), *texts]])

@@ -7,7 +7,8 @@ from typing import Any
 
 from ssl_defect.artifacts import digest, machine, versions
 from ssl_defect.table.answer import unfinished
-from ssl_defect.table.layout import not_run, published_alone
+from ssl_defect.table.expand import shown
+from ssl_defect.table.layout import not_run, published_alone, title
 from ssl_defect.table.results import Results
 from ssl_defect.table.settings import TableSettings
 
@@ -44,7 +45,7 @@ def _legend(results: Results) -> list[str]:
         "images and over the seeds)."
     ]
     if table.baseline:
-        over = {name: sum(1 for one in results.of(name) if one.change) for name in table.metrics}
+        over = {name: _differences(results, name, of_means=False) for name in table.metrics}
         texts.append(
             "Differences are paired, by groups and by seeds; p is two-sided, by t for groups and seeds each, "
             f"and corrected by Holm over all {' or '.join(map(str, sorted(set(over.values()))))} differences of "
@@ -52,10 +53,22 @@ def _legend(results: Results) -> list[str]:
             f"▲ better, ▼ worse than the baseline: corrected p below {1 - table.level:.2g} and an interval that leaves "
             "zero out."
         )
+        if means := _differences(results, table.metrics[0], of_means=True):
+            texts.append(f"Means over {_averaged(table)} are paired alike, and corrected by Holm among these {means}.")
     texts.append("Bold is the best of its group, where it differs so from each other one (Holm over these).")
     if any(len(one.seeds) < 3 for one in results.measured.values()):
         texts.append("Fewer than three seeds tell little of the chance of training.")
     return texts
+
+
+def _differences(results: Results, metric: str, of_means: bool) -> int:
+    return sum(1 for one in results.of(metric) if one.change and bool(one.cell.over) == of_means)
+
+
+def _averaged(table: TableSettings) -> str:
+    return " and ".join(
+        f"{title(axis)} {', '.join(shown(axis, value) for value in values)}" for axis, values in table.average.items()
+    )
 
 
 def _for_choosing(results: Results) -> str:
@@ -119,7 +132,11 @@ def _different(texts: Any) -> list[str]:
 
 def _failures(results: Results) -> list[str]:
     first = results.of(results.table.metrics[0])
-    return [f"{one.state}: {', '.join(one.cell.labels.values())}: {one.reason}" for one in first if one.reason]
+    return [
+        f"{one.state}: {', '.join(one.cell.labels.values())}: {one.reason}"
+        for one in first
+        if one.reason and not one.cell.over
+    ]
 
 
 def _not_run(results: Results) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_defect.table.average import average
 from ssl_defect.table.expand import Cell, baseline_of, shown
 from ssl_defect.table.measure import Entry, Measured, better, paired
 from ssl_defect.table.settings import PublishedValue, TableSettings
@@ -61,19 +62,22 @@ def judge(
     """Compare, correct and rank.
 
     Args:
+        cells: those with runs of their own, and means of these.
         measured: of the cells with a finished run, by the cell's name.
         failed: the reason, by the cell's name.
         planned: number of seeds that each cell should have.
     """
+    measured = measured | {cell.name: mean for cell in cells if cell.over and (mean := average(cell, measured))}
     every = [_result(cell, metric, measured, failed, planned, table) for metric in table.metrics for cell in cells]
     found = Results(table, cells, measured, every, {}, {})
     alpha = round(1 - table.level, 9)
     for metric in table.metrics:
-        some = found.of(metric)
-        _compare(some, cells, measured, table)
-        for group in groups(some, table):
+        own, means = ([one for one in found.of(metric) if bool(one.cell.over) == kind] for kind in (False, True))
+        _compare(own, cells, measured, table)
+        _compare(means, cells, measured, table)
+        for group in groups(found.of(metric), table):
             _crown(group, measured, table)
-        for one, value in zip(some, _figures(some, table, metric), strict=True):
+        for one, value in zip(own, _figures(own, table, metric), strict=True):
             one.published = value
         _rank(found, metric, alpha)
     return found
@@ -97,7 +101,7 @@ def _result(
 
 
 def _compare(some: list[Result], cells: list[Cell], measured: dict[str, Measured], table: TableSettings) -> None:
-    """Differences from the baseline, corrected over all of one metric."""
+    """Differences from the baseline, corrected over all of these."""
     for one in some:
         base = baseline_of(one.cell, cells, table)
         if base and base.name in measured and one.cell.name in measured:
@@ -176,7 +180,7 @@ def _rank(found: Results, metric: str, alpha: float) -> None:
     if not axis or not treatments:
         return
     values: dict[str, dict[str, list[float]]] = {}
-    for one in found.of(metric):
+    for one in (one for one in found.of(metric) if not one.cell.over):
         name = ", ".join(one.cell.labels[key] for key in treatments)
         values.setdefault(name, {}).setdefault(one.cell.labels[axis], []).append(_value(one))
     values = {name: one for name, one in values.items() if np.isfinite([x for xs in one.values() for x in xs]).any()}

@@ -68,6 +68,11 @@ class TableSettings(Settings):
     baseline: dict[str, Any] = Field(
         default_factory=dict, description="Axis to value: every cell is compared with the one that has these instead."
     )
+    average: dict[str, list[Any]] = Field(
+        default_factory=dict,
+        description="Axis to two or more of its values: the mean over them as one more value of the axis, with a "
+        "difference of its own.",
+    )
     sets: str = Field("", description="The axis that tells sets of pictures apart, for Friedman's test.")
     metrics: list[str] = Field(
         ["image auroc"], min_length=1, description=f"{', '.join(METRICS)}; or `task NAME` for one of the task."
@@ -109,6 +114,14 @@ class TableSettings(Settings):
                 wrong = [name for name, group in values.items() if not isinstance(group, dict | None)]
                 if wrong:
                     raise ValueError(f"'{key}.{wrong[0]}' must be settings, such as {{pretrain.method: none}}")
+        return value
+
+    @field_validator("average")
+    @classmethod
+    def _averages_are_of_several(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for axis, values in value.items():
+            if len({str(one) for one in values}) < max(2, len(values)):
+                raise ValueError(f"'{axis}' needs two or more different values, such as [5, 10]")
         return value
 
     @field_validator("metrics")
@@ -187,6 +200,7 @@ def _fit_together(table: TableSettings, path: Path) -> None:
         "columns": table.columns,
         "sets": [table.sets] if table.sets else [],
         "baseline": list(table.baseline),
+        "average": list(table.average),
     }
     asked |= {f"exclude.{i}": list(entry) for i, entry in enumerate(table.exclude)}
     asked |= {f"include.{i}": [key for key in entry if key != "settings"] for i, entry in enumerate(table.include)}
@@ -201,6 +215,10 @@ def _fit_together(table: TableSettings, path: Path) -> None:
             if name not in axes:
                 accepted = f"accepted: {', '.join(axes)}{nearest(name, axes)}"
                 raise UserError(f"{path}: {where}: '{name}' is no axis of the matrix; {accepted}")
+    if own := sorted(set(table.average) & set(table.baseline)):
+        raise UserError(
+            f"{path}: average: '{own[0]}' is an axis of the baseline; a mean over it has nothing to be compared with"
+        )
     both = set(table.rows) & set(table.columns)
     if both:
         raise UserError(f"{path}: '{min(both)}' is among the rows and among the columns; take it out of one")

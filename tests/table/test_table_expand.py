@@ -145,6 +145,25 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "seeds": ({"seeds": [1, 1]}, "seeds must differ"),
     "no seed": ({"seeds": 0}, "give at least one seed"),
     "rows and columns": ({"rows": ["start"], "columns": ["start"]}, "among the rows and among the columns"),
+    "mean of one": ({"average": {"finetune.labels_per_class": [1]}}, "average: .* needs two or more different values"),
+    "mean of the same": ({"average": {"start": ["none", "none"]}}, "average: .* needs two or more different values"),
+    "mean of the unknown": ({"average": {"start": ["none", "simcrl"]}}, "average.start: 'simcrl' is .*mean 'simclr'"),
+    "mean over no axis": ({"average": {"labels": [1, 2]}}, "average: 'labels' is no axis of the matrix"),
+    "mean over the baseline": (
+        {"average": {"start": ["none", "simclr"]}, "baseline": {"start": "none"}},
+        "average: 'start' is an axis of the baseline",
+    ),
+    "mean of what is left out": (
+        {
+            "average": {"start": ["none", "simclr"]},
+            "include": [{"start": "mae", "settings": {"pretrain.method": "mae"}}],
+            "exclude": [
+                {"start": "simclr", "finetune.labels_per_class": 1},
+                {"start": "none", "finetune.labels_per_class": None},
+            ],
+        },
+        "average: no row has all of mean of none, simclr",
+    ),
     "published": (
         {"published": [{"source": "x", "metric": "pixel ap", "values": [{"at": {"start": "none"}, "value": 1}]}]},
         "published.0.metric: 'pixel ap' is none of the metrics image auroc",
