@@ -16,6 +16,7 @@ from ssl_defect.artifacts import atomic
 from ssl_defect.compare import contest, figures, table, verdict
 from ssl_defect.compare.baselines import baseline_of, baselines_of, baselines_told
 from ssl_defect.compare.efficiency import efficiency
+from ssl_defect.compare.lead import Lead
 from ssl_defect.compare.measure import METRICS, main_metric, measure
 from ssl_defect.compare.runs import Run, arms_of, read_runs, same_images
 from ssl_defect.errors import UserError, clear_system_errors
@@ -31,7 +32,12 @@ Told = Mapping[Path, Path | None]
 
 
 def compare(
-    folders: Sequence[Path], out: Path, baseline: Path | None = None, told: Told | None = None, metric: str = ""
+    folders: Sequence[Path],
+    out: Path,
+    baseline: Path | None = None,
+    told: Told | None = None,
+    metric: str = "",
+    lead: Lead | None = None,
 ) -> Path:
     """Write `out/index.html` from finished runs, and return its path.
 
@@ -40,6 +46,7 @@ def compare(
             budgets of labels each is measured against that initialisation with as many.
         told: where the caller knows the baseline of each run, its folder by that of the run; a baseline's is its own.
         metric: of METRICS, what the page goes by; left out, `main_metric` chooses. Runs without it stand last.
+        lead: what stands above them, and heads the page.
 
     Raises:
         UserError: fewer than two runs, one given twice, no run, not evaluated or damaged; an unknown baseline or
@@ -48,7 +55,7 @@ def compare(
     if metric and metric not in METRICS:
         raise UserError(f"--metric {metric}: unknown; give one of {', '.join(METRICS)}")
     runs = read_runs(folders)
-    html = render(runs, _baseline(runs, baseline), told, metric)
+    html = render(runs, _baseline(runs, baseline), told, metric, lead)
     with clear_system_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         with atomic(out / PAGE) as temporary:
@@ -65,7 +72,13 @@ def _baseline(runs: Sequence[Run], wanted: Path | None) -> Run | None:
     raise UserError(f"--baseline {wanted}: none of the runs; give one of {', '.join(str(run.folder) for run in runs)}")
 
 
-def render(runs: Sequence[Run], baseline: Run | None = None, told: Told | None = None, metric: str = "") -> str:
+def render(
+    runs: Sequence[Run],
+    baseline: Run | None = None,
+    told: Told | None = None,
+    metric: str = "",
+    lead: Lead | None = None,
+) -> str:
     """The page as a function of its records: no clock, no network, no chance."""
     style = "\n".join(_source(path) for path in (REPORT / "style.css.j2", HERE / "compare.css"))
     script = _source(HERE / "compare.js")
@@ -76,6 +89,7 @@ def render(runs: Sequence[Run], baseline: Run | None = None, told: Told | None =
         .render(
             sets=sets,
             runs=runs,
+            lead=lead,
             style=Markup(style),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

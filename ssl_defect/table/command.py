@@ -129,7 +129,8 @@ def _write(
     said = answers(results, folders)
     for line in said:
         say(f"table: {line}")
-    written = write_all(results, said, notes(results, base, said), out)
+    below = notes(results, base, said)
+    written, drawings = write_all(results, said, below, out), []
     for metric, ranked in results.ranked.items():
         path = out / f"ranks-{metric.replace(' ', '_')}.svg"
         with atomic(path) as temporary:
@@ -142,8 +143,9 @@ def _write(
             with atomic(path) as temporary:
                 temporary.write_text(figure, encoding="utf-8", newline="\n")
             written.append(path)
+            drawings.append(figure)
     if table.html and len(ready) > 1 and table.last_stage == "evaluate":
-        written.append(_compared(ready, table, cells, out))
+        written.append(_compared(ready, results, (said, below, drawings), out))
     return written
 
 
@@ -178,17 +180,20 @@ def _measured(cell: Cell, runs: list[tuple[int, Path]], table: TableSettings) ->
     return measure(cell, runs, table.metrics)
 
 
-def _compared(ready: list[Job], table: TableSettings, cells: list[Cell], out: Path) -> Path:
-    """The HTML comparison of all finished runs."""
+def _compared(ready: list[Job], results: Results, texts: tuple[list[str], list[str], list[str]], out: Path) -> Path:
+    """The table's page: its answers, notes and drawings in `texts`, and the comparison of all finished runs."""
     from ssl_defect.compare.measure import METRICS
     from ssl_defect.compare.page import compare
+    from ssl_defect.table.page import lead
 
+    table, cells = results.table, results.cells
     bases = {cell.name: one.name for cell in cells if (one := baseline_of(cell, cells, table))}
     bases |= {name: name for name in bases.values()}
     folders = {(job.run.cell.name, job.run.fold): job.folder for job in reversed(ready)}
     told = {job.folder: folders.get((bases.get(job.run.cell.name, ""), job.run.fold)) for job in ready}
     metric = next((name for name in table.metrics if name in METRICS), "")
-    return compare([job.folder for job in ready], out / COMPARISON, told=told if bases else None, metric=metric)
+    above = lead(results, *texts)
+    return compare([job.folder for job in ready], out / COMPARISON, None, told if bases else None, metric, above)
 
 
 def shown(grid: Grid) -> str:

@@ -1,0 +1,18 @@
+"""What a caller puts above the runs of a comparison: a table has its answers and itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Heading, a sentence below it, anchors of the sections with their names, and the sections."""
+
+    title: str
+    description: str
+    sections: Sequence[tuple[str, str]]
+    html: Markup

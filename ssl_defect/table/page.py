@@ -1,0 +1,73 @@
+"""The table as a reader's page: what it answers, drawn and in grids, above the comparison of its runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ssl_defect.compare.lead import Lead
+from ssl_defect.table.layout import MARKS, grids
+from ssl_defect.table.results import Results
+
+LARGER = 1.15  # a drawing's text of 11 units is read beside text of 16 pixels
+
+
+def lead(results: Results, answers: Sequence[str], notes: Sequence[str], drawings: Sequence[str]) -> Lead:
+    """What stands above the runs.
+
+    Args:
+        answers: in sentences, the first thing on the page; `notes`: how it was measured, below the grids.
+        drawings: as SVG.
+    """
+    made, metrics = grids(results), results.table.metrics
+    first = [grid for grid in made if not grid.caption or grid.caption.split(":")[0] == metrics[0]]
+    html = _environment().get_template("table.html.j2").render(
+        answers=answers,
+        notes=notes,
+        drawings=[(Markup(one), round(LARGER * _width(one))) for one in drawings],
+        grids=[(grid, grid in first) for grid in made],
+    )  # fmt: skip
+    table = results.table
+    sections = [("answer", "Answer")] if answers else []
+    sections += [("differences", "Differences")] if drawings else []
+    return Lead(table.name, table.description, [*sections, ("table", "Table")], Markup(html))
+
+
+def _width(svg: str) -> float:
+    found = re.search(r'viewBox="0 0 ([0-9.]+) ', svg)
+    return float(found.group(1)) if found else 600.0
+
+
+def coded(text: str) -> Markup:
+    """`so` as code; all else escaped."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a lone one is no mark
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(one) if i % 2 else one for i, one in enumerate(parts))
+
+
+def spoken(text: str) -> Markup:
+    """With what the marks of a verdict mean, for those who do not see them."""
+    html = escape(text)
+    for name, mark in MARKS.items():
+        if mark:
+            html = html.replace(mark, Markup('<span role="img" aria-label="{}">{}</span>').format(name, mark))
+    return html
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(coded=coded, spoken=spoken)
+    return environment
