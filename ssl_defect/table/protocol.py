@@ -16,8 +16,8 @@ SAME = 4  # so many different machines or splits are written out at most
 
 
 def digest_of(table: TableSettings) -> str:
-    """Of the table's recipe with all its defaults."""
-    return digest(table.model_dump(mode="json"))
+    """Of the table's recipe with all its defaults; a recipe without `average` has the one from before there was any."""
+    return digest(table.model_dump(mode="json", exclude=set() if table.average else {"average"}))
 
 
 def notes(results: Results, base: str, said: Sequence[str] = ()) -> list[str]:
