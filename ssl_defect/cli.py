@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ssl_defect import __version__
+from ssl_defect import __version__, cli_tables
+from ssl_defect.cli_options import Force, Out, Overrides, RecipeFile, RunFolder, Set
 from ssl_defect.errors import UserError
 
 app = typer.Typer(
@@ -22,24 +23,15 @@ app = typer.Typer(
     help="Which self-supervised pretraining makes my defect detector better, by how much, with how few labels?",
 )
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, such as experiments/quickstart.yaml")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as with --set.", show_default=False)
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: pretrain.epochs=50.", show_default=False),
-]
-Out = Annotated[Path | None, typer.Option(help="Folder of the run; reports/<recipe's name> where left out.")]
-Force = Annotated[bool, typer.Option("--force", help="Run even what is fresh.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that a run wrote.")]
-
 
 @app.callback(invoke_without_command=True)
 def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
         print(__version__)
         raise typer.Exit
+
+
+app.command()(cli_tables.which)
 
 
 def _run(recipe_file: Path, settings: list[str], out: Path | None, stages: tuple[str, str], force: bool) -> None:
@@ -113,53 +105,8 @@ def crossval(
     print(f"summary: {folder / SUMMARY}")
 
 
-@app.command()
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders that runs wrote, two or more.")],
-    out: Annotated[Path, typer.Option(help="Folder for index.html.")] = Path("reports/compare"),
-    baseline: Annotated[Path | None, typer.Option(metavar="RUN", help="Measured against; else one untrained.")] = None,
-    metric: Annotated[str, typer.Option(help="What to go by, such as 'pixel aupro'.")] = "",
-) -> None:
-    """One page that sets finished runs side by side: quality with paired differences, cost, and disagreements."""
-    from ssl_defect.compare.page import compare as compare_runs
-
-    print(f"comparison: {compare_runs(runs, out, baseline, metric=metric)}")
-
-
-@app.command()
-def table(  # noqa: PLR0913, PLR0917 - each is an option of the command line
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, such as those in experiments/tables.")],
-    more: Overrides = None,
-    set_: Set = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the runs; reports/<table's name> where left out.")] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Runs side by side; 0: as cores and memory allow.")] = 0,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A value of the matrix, or a run's name or its pattern, such as 'imagenet-5-*'; may be repeated.",
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, for how long; run nothing.")] = False,
-    estimate: Annotated[
-        bool, typer.Option("--estimate", help="A dry run that first tries what was never run.")
-    ] = False,
-    ray: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Run on a Ray cluster: local, auto or its address; this folder, the pictures and --out must be on a "
-            "path that all its machines share.",
-            show_default=False,
-        ),
-    ] = "",
-) -> None:
-    """A matrix of settings, run without doing the same work twice: one table with paired differences."""
-    from ssl_defect.table.command import Request, make
-
-    asked = Request(recipe, out, jobs, only or (), [*(set_ or []), *(more or [])], ray, estimate)
-    for path in make(asked, dry_run):
-        print(f"table: {path}")
+app.command()(cli_tables.compare)
+app.command()(cli_tables.table)
 
 
 @app.command()

@@ -156,7 +156,7 @@ def load_table(path: Path, overrides: list[str] | None = None) -> tuple[TableSet
     raw = read_yaml(path, TABLE, "experiments/tables/")
     for_runs: dict[str, Any] = {}
     for text in overrides or []:
-        key, value = _override(text)
+        key, value = key_and_value(text)
         if key.split(".")[0] in set(TableSettings.model_fields) - {"name", "description"}:
             put(raw, key, value, f"--set {text}")
         else:
@@ -183,7 +183,12 @@ def put(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
     target[last] = value
 
 
-def _override(text: str) -> tuple[str, Any]:
+def key_and_value(text: str) -> tuple[str, Any]:
+    """`section.key=value` as the key and the value, read as YAML.
+
+    Raises:
+        UserError: it has no `=`, or the value is no YAML.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {text}: expected section.key=value, for example pretrain.epochs=50")
