@@ -25,10 +25,20 @@ def calibration(records: RunRecords) -> dict[str, Any] | None:
         return None
     return {
         "figure": _diagram(found["bins"]),
-        "rows": [(name, metric(f"calibration.{key}", found[key])) for key, name in NAMES.items()],
+        "rows": [(NAMES["ece"], _error(found["ece"])), (NAMES["brier"], metric("calibration.brier", found["brier"]))],
         "bins": [_bin(f"calibration.bins.{number}", one) for number, one in enumerate(found["bins"])],
         "probability": _meant(records),
     }
+
+
+def _error(found: dict[str, Any]) -> Markup:
+    """The value, and what a right score would have; of before that was kept, the value alone."""
+    value, chance = hooked("calibration.ece.value", found["value"], shown(found["value"])), found.get("chance")
+    if not chance:
+        return value
+    ends = (hooked(f"calibration.ece.chance.{end}", chance[end], shown(chance[end])) for end in ("low", "high"))
+    told = Markup('{} <span class="interval">a right score: {} to {}</span>')
+    return told.format(value, *ends)
 
 
 def _meant(records: RunRecords) -> bool:

@@ -109,7 +109,8 @@ def test_every_marked_figure_is_the_one_in_metrics_json(tmp_path: Path, fake: Fa
     for block in ("image", "pixel", "calibration"):
         for key, entry in (metrics.get(block) or {}).items():
             if isinstance(entry, dict) and entry.get("value") is not None:
-                assert {f"{block}.{key}.{end}" for end in ("value", "low", "high")} <= shown
+                ends = ("chance.low", "chance.high") if "chance" in entry else ("low", "high")
+                assert {f"{block}.{key}.{end}" for end in ("value", *ends)} <= shown
     assert {f"image.confusion.{cell}" for cell in ("tn", "fp", "fn", "tp")} <= shown
     assert {f"sizes.{number}.recall.value" for number in range(len(metrics.get("sizes") or ()))} <= shown
 
@@ -173,6 +174,6 @@ def test_the_metrics_of_a_real_evaluation_are_on_its_page(tmp_path: Path) -> Non
     check_figures(page, metrics)
     assert unmarked(page, metrics, "results") == []
     shown = {path for path, _, _ in page.figures}
-    assert {"calibration.ece.low", "calibration.brier.high", "sizes.0.recall.low", "pixel.aupro_limit"} <= shown
+    assert {"calibration.ece.chance.low", "calibration.brier.high", "sizes.0.recall.low", "pixel.aupro_limit"} <= shown
     assert sum(facts.get("data-test") == "curve" for _, facts in page.tags) == 5
     assert page.html.count('class="spread" d=') == 5 + 2 * 3
