@@ -37,7 +37,7 @@ def _error(found: dict[str, Any]) -> Markup:
     if not chance:
         return value
     ends = (hooked(f"calibration.ece.chance.{end}", chance[end], shown(chance[end])) for end in ("low", "high"))
-    told = Markup('{} <span class="interval">a right score: {} to {}</span>')
+    told = Markup('{}<br><span class="interval">a right score: {} to {}</span>')
     return told.format(value, *ends)
 
 
