@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from small_table import write
 
+from ssl_defect.artifacts import digest
 from ssl_defect.evaluate.bootstrap import leave_out, point
 from ssl_defect.table.average import average, means_of
 from ssl_defect.table.command import Request, make
 from ssl_defect.table.expand import Cell, cells_of
 from ssl_defect.table.layout import grids
 from ssl_defect.table.measure import Measured, paired
-from ssl_defect.table.protocol import notes
+from ssl_defect.table.protocol import digest_of, notes
 from ssl_defect.table.results import Results, judge
 from ssl_defect.table.settings import TableSettings
 from ssl_defect.table.statistics import holm
@@ -93,6 +94,13 @@ def test_means_are_corrected_among_themselves_and_others_as_without_them() -> No
     told = " ".join(notes(found, "base"))
     assert "corrected by Holm over all 6 differences of a metric" in told
     assert "Means over labels 5, 10 are paired alike, and corrected by Holm among these 2." in told
+
+
+def test_a_recipe_without_a_mean_keeps_its_digest() -> None:
+    plain, asked = table_of(average={}), table_of()
+    settings = {key: value for key, value in plain.model_dump(mode="json").items() if key != "average"}
+    assert digest_of(plain) == digest(settings)
+    assert digest_of(asked) != digest_of(plain)
 
 
 def test_a_mean_over_different_test_images_has_no_interval_and_no_difference() -> None:
