@@ -110,6 +110,8 @@ class Run:
         if recipe.anomaly and not recipe.beside:
             whole.pop("finetune")
         flat = _flat(whole)
+        if recipe.pretrain.method == "imagenet":  # which starts from them whatever `start` says
+            flat["pretrain.start"] = "imagenet"
         return {key: value for key, value in flat.items() if key not in {"data.root", "pretrain.seed"}}
 
     def cost(self) -> dict[str, float | None]:

@@ -400,7 +400,8 @@ def test_names_settings_and_baselines(pair: list[Path], tmp_path: Path) -> None:
     arms = arms_of(runs)
     assert baseline_of(arms, None).first is runs[1]
     assert baseline_of(arms, runs[2]).first is runs[2]
-    assert differing(arms)[arms[0].name] == []  # the backbone and the method have columns
+    assert runs[0].records.recipe.pretrain.start == "random"
+    assert differing(arms)[arms[0].name] == ["start imagenet"]  # the backbone and the method have columns
     assert (signed(0.0004), signed(-0.0004), signed(-0.25)) == ("0.000", "0.000", "\N{MINUS SIGN}0.250")
     assert spec_of(runs[0]) == Resampling(200, 0.95, 0)
 
