@@ -16,6 +16,10 @@ from ssl_defect.table.settings import VALIDATION
 
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
 ALL = "all"  # how a budget without bound is written
+_OF_ONE_SEED = (
+    "Where a cell has one seed alone, its intervals and p know the chance of the test images, not that of training: "
+    "the next seed may turn it round."
+)
 _OF_FOLDS = (
     "A detector of a fold has learned nothing from that fold's pictures: `--set folds=0` and another `--out` make one "
     "that spares fewer."
@@ -44,6 +48,7 @@ def answers(results: Results, folders: Folders) -> list[str]:
         *([saved] if saved else []),
         "Each best was chosen by these test images, which flatters its own value; differences are corrected for the "
         "number of rows (Holm).",
+        *([_OF_ONE_SEED] if any(len(one.seeds) == 1 for one in results.measured.values()) else []),
         *unfinished(results),
         *([_OF_FOLDS] if results.table.folds else []),
     ]

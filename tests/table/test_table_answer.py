@@ -51,6 +51,16 @@ def test_the_best_its_difference_and_the_labels_that_it_saves() -> None:
     assert "chosen by these test images" in warning
 
 
+def test_one_seed_alone_is_said_to_be_one() -> None:
+    cells = cells_of(results(CLEAR).table)
+    found = {
+        cell.name: measured(cell, CLEAR[pair], (0,)) for cell in cells if (pair := tuple(cell.labels.values())) in CLEAR
+    }
+    said = answers(judge(results(CLEAR).table, cells, found, {}, 1), {})
+    assert sum(line.startswith("Where a cell has one seed alone") for line in said) == 1
+    assert not [line for line in answers(results(CLEAR), {}) if "one seed" in line]
+
+
 def test_no_labels_are_said_to_be_saved_where_none_are() -> None:
     found = answers(results(CLEAR | {("none", "all"): 3.0, ("moco", "all"): 3.1}), {})
     assert not [line for line in found if "with 5 labels per class has" in line]
