@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from ssl_defect.artifacts import atomic
@@ -22,6 +22,7 @@ from ssl_defect.compare.runs import Run, arms_of, read_runs, same_images
 from ssl_defect.errors import UserError, clear_system_errors
 from ssl_defect.report import stage
 from ssl_defect.report.numbers import counted, share, shown
+from ssl_defect.report.templates import environment
 
 HERE = Path(__file__).parent
 REPORT = Path(stage.__file__).parent
@@ -135,12 +136,4 @@ def _source(path: Path) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader([HERE, REPORT]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(share=share, shown=shown, counted=counted)
-    return environment
+    return environment([HERE, REPORT], share=share, shown=shown, counted=counted)

@@ -53,7 +53,7 @@ def by_chance(scores: Array, groups: Array, spec: Resampling, value: float) -> d
 
     Broecker and Smith, Increasing the reliability of reliability diagrams, Weather and Forecasting 22 (2007) 651, here
     with one throw for all images of a near-copy group: they are one part, defective together as far as their scores
-    allow. Images that fell one by one would leave less to chance, and three in four right scores would be called wrong.
+    allow. Images that fell one by one would leave less to chance, and two in three right scores would be called wrong.
 
     Args:
         scores: (n,) in [0, 1].

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from ssl_defect.artifacts import atomic
@@ -17,6 +17,7 @@ from ssl_defect.config import Recipe
 from ssl_defect.report import audit, gallery, learning, operating, protocol, results, verdict
 from ssl_defect.report.numbers import counted, share, shown
 from ssl_defect.report.records import RunRecords, read_run
+from ssl_defect.report.templates import environment
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
@@ -96,12 +97,4 @@ def _source(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(share=share, shown=shown, counted=counted)
-    return environment
+    return environment([HERE], share=share, shown=shown, counted=counted)

@@ -193,7 +193,8 @@ def _compared(ready: list[Job], results: Results, texts: tuple[list[str], list[s
     told = {job.folder: folders.get((bases.get(job.run.cell.name, ""), job.run.fold)) for job in ready}
     metric = next((name for name in table.metrics if name in METRICS), "")
     above = lead(results, *texts)
-    return compare([job.folder for job in ready], out / COMPARISON, None, told if bases else None, metric, above)
+    runs = [job.folder for job in ready]
+    return compare(runs, out / COMPARISON, told=told if bases else None, metric=metric, lead=above)
 
 
 def shown(grid: Grid) -> str:

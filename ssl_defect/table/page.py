@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from ssl_defect.compare.lead import Lead
+from ssl_defect.report.templates import environment
 from ssl_defect.table.layout import MARKS, grids
 from ssl_defect.table.results import Results
 
@@ -62,12 +63,4 @@ def spoken(text: str) -> Markup:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(coded=coded, spoken=spoken)
-    return environment
+    return environment([Path(__file__).parent], coded=coded, spoken=spoken)

@@ -39,6 +39,7 @@ def which(root: str, asked: Request, dry: bool = False) -> list[Path]:
     Raises:
         UserError: no such layout, no good or no defective pictures, or as `make` does.
     """
+    root = _plain(root)
     recipe = recipe_for(root, asked.settings)
     out = asked.out or Path("reports") / str(recipe["name"])
     if dry or asked.estimate:
@@ -52,12 +53,23 @@ def which(root: str, asked: Request, dry: bool = False) -> list[Path]:
     return make(replace(asked, recipe=path, out=out))
 
 
+def _plain(root: str) -> str:
+    """The folder without a slash behind it, which a shell adds."""
+    return root if root.startswith(PACKAGE) else str(Path(root))
+
+
 def _check_owner(out: Path, root: str) -> None:
     """What was made of other pictures is not overwritten."""
-    if (out / NAME).is_file():
+    if not (out / NAME).is_file():
+        return
+    try:
         other = read_yaml(out / NAME)["base"]["data"]["root"]
-        if other != root:
-            raise UserError(f"{out}: holds the table of {other}; give {root} another folder with --out")
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{out / NAME}: not a recipe that `which` wrote; move it away, or give another --out"
+        ) from error
+    if other != root:
+        raise UserError(f"{out}: holds the table of {other}; give {root} another folder with --out")
 
 
 def _write(recipe: dict[str, Any], folder: Path, root: str) -> Path:

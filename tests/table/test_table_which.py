@@ -151,8 +151,18 @@ def test_one_command_from_a_folder_to_the_answer(here: Path, monkeypatch: pytest
     assert any("That detector: `ssl-defect predict" in line for line in told["answers"])
     assert "learns from mean of 5, 10" in (out / "comparison" / "index.html").read_text()
 
+    slash = CliRunner().invoke(app, ["which", f"{root}/", "--jobs", "1", *only, *settings])  # as a shell completes it
+    assert slash.exit_code == 0, slash.output
+    assert "4 runs, 4 finished" in slash.output
+
     parts(here / "others" / "our parts")
     again = CliRunner().invoke(app, ["which", str(here / "others" / "our parts"), "--out", str(out)])
     assert isinstance(again.exception, UserError)
     assert "give" in str(again.exception)
     assert "another folder with --out" in str(again.exception)
+
+    (out / "which.yaml").write_text("base: 3\n")
+    again = CliRunner().invoke(app, ["which", str(root), "--out", str(out)])
+    assert isinstance(again.exception, UserError)
+    assert "not a recipe that `which` wrote" in str(again.exception)
+    assert (out / "which.yaml").read_text() == "base: 3\n"
