@@ -1,11 +1,12 @@
 # make quickstart: installs, runs the main job on real images, says where the report is
 # make test:       installs what the tests need, runs them
+# make lowest:     the tests on the oldest libraries that pyproject.toml allows
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install dev quickstart test test-fast lint clean
+.PHONY: install dev quickstart test test-fast lowest lint clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,10 +36,21 @@ test: dev
 test-fast: dev
 	$(BIN)/python -m pytest -m "not slow and not browser"
 
+LOWEST := .venv-lowest
+PRINT_LOWEST := import tomllib; \
+	print(*(d.replace(">=", "==") for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")
+
+lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST)/bin/python -c '$(PRINT_LOWEST)' > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --editable '.[dev]' --constraint $(LOWEST)/lowest.txt
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal --override-ini filterwarnings=default
+
 lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -115,8 +115,9 @@ def write_embeddings(path: Path, results: Results) -> None:
 
 def write_arrays(path: Path, **arrays: Array) -> None:
     """Named arrays as a compressed .npz file."""
+    named: dict[str, Any] = dict(arrays)  # NumPy before 2.1 has no `allow_pickle` here and would keep it as an array
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **named)
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: list[list[Any]]) -> None:

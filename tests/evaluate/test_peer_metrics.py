@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ssl_defect.evaluate.regions import count_pixels, pixel_family
@@ -72,7 +73,7 @@ def plain_aupro(maps: NDArray[np.float32], masks: NDArray[np.uint8]) -> float:
     overlaps = sum((len(region) - np.searchsorted(region, levels)) / len(region) for region in inside)
     y = np.append(0, overlaps / len(inside))
     last = int(np.searchsorted(x, LIMIT, side="right"))
-    return float(np.trapezoid(np.append(y[:last], np.interp(LIMIT, x, y)), np.append(x[:last], LIMIT)) / LIMIT)
+    return float(trapezoid(np.append(y[:last], np.interp(LIMIT, x, y)), np.append(x[:last], LIMIT)) / LIMIT)
 
 
 def squashed(maps: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ssl_defect.errors import UserError
@@ -117,7 +118,7 @@ def _fast_aupro(maps, masks, limit):
     y = np.append(0, np.cumsum(share.ravel()[order])[ends]) / number
     inside = x < limit
     height = np.interp(limit, x, y)
-    return np.trapezoid(np.append(y[inside], height), np.append(x[inside], limit)) / limit
+    return trapezoid(np.append(y[inside], height), np.append(x[inside], limit)) / limit
 
 
 def test_diagonal_neighbours_are_one_region():

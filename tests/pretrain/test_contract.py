@@ -102,6 +102,7 @@ def test_every_method_fits_some_backbone() -> None:
     assert {parameters.values[0][0] for parameters in cases()} == set(TRAINED)
 
 
+@pytest.mark.newest_timm
 def test_its_loss_falls_on_solar_cells(case: tuple[str, str], cells: Path, tmp_path: Path) -> None:
     losses = train(build(*case, cells), cells, tmp_path, 60).losses
     assert sum(losses[-10:]) < LEAST_FALL.get(case[0], 0.95) * sum(losses[:10])
@@ -195,6 +196,7 @@ def golden_losses(name: str, backbone: str, prepared: Path, out: Path) -> list[f
     return train(build(name, backbone, prepared), prepared, out, 20, how).losses
 
 
+@pytest.mark.newest_timm
 def test_its_curve_is_the_golden_one(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
     golden = json.loads((GOLDEN / f"{'-'.join(case)}.json").read_text(encoding="utf-8"))
     losses = golden_losses(*case, prepared, tmp_path)

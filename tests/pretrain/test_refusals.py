@@ -113,6 +113,7 @@ def test_odd_sizes(method: str, size: int, sets: dict[int, Path], tmp_path: Path
     check_it_runs_or_says_why(sets[size], tmp_path, method, size, 4)
 
 
+@pytest.mark.newest_timm
 @pytest.mark.parametrize("backbone", UNFIT)
 @pytest.mark.parametrize("method", TRAINED)
 def test_a_backbone_fits_or_is_refused_with_those_that_do(method: str, backbone: str) -> None:
