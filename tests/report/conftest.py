@@ -69,6 +69,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def visit(browser: Any, run: Path) -> Iterator[Callable[..., Any]]:
     """Open the report of `run`, a fixture of the module, at a width, on a medium, in the dark, without script."""
+    from selenium.webdriver.support.ui import WebDriverWait
 
     def go(width: int = 1280, media: str = "", dark: bool = False, script: bool = True) -> Any:
         command = browser.execute_cdp_cmd
@@ -80,6 +81,8 @@ def visit(browser: Any, run: Path) -> Iterator[Callable[..., Any]]:
         for log in ("browser", "performance"):
             browser.get_log(log)
         browser.get((run / "report" / "index.html").as_uri())
+        # on a busy machine `get` can come back while the page is still being read
+        WebDriverWait(browser, 60).until(lambda page: page.execute_script("return document.readyState") == "complete")
         return browser
 
     yield go

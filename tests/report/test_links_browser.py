@@ -36,11 +36,14 @@ def test_a_named_image_opens_in_the_gallery(visit: Callable[..., Any]) -> None:
 
 
 def test_an_address_with_an_image_opens_it(visit: Callable[..., Any], run: Path) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     page = visit()
     row = page.execute_script(f"return {FIRST}.hash.slice(7)")
     page.get("about:blank")
     page.get((run / "report" / "index.html").as_uri() + f"#image-{row}")
-    assert page.execute_script(OPENED) == row
+    # on a busy machine `get` comes back while the page is still being read
+    assert WebDriverWait(page, 30).until(lambda now: now.execute_script(OPENED)) == row
 
 
 def test_without_script_the_link_leads_to_the_pictures(visit: Callable[..., Any]) -> None:
