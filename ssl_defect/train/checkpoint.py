@@ -30,7 +30,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()  # torch's own writer hides a full disk behind an error of another kind
     torch.save(content, buffer)
     with atomic(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        # not `getbuffer`: Python 3.12.1 crashed where a full disk left such a view in the frames of the error
+        temporary.write_bytes(buffer.getvalue())
         if path.exists():
             path.replace(previous(path))
 
