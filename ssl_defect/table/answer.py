@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ssl_defect.artifacts import read_json
 from ssl_defect.report.endings import too_short
-from ssl_defect.table.expand import Cell, baseline_of
+from ssl_defect.table.choice import Question, questions, value_of
+from ssl_defect.table.expand import Cell
 from ssl_defect.table.layout import title
 from ssl_defect.table.measure import Entry, better, paired
-from ssl_defect.table.results import Result, Results, groups
+from ssl_defect.table.results import Result, Results
 from ssl_defect.table.settings import VALIDATION
 
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
@@ -29,25 +30,20 @@ _OF_FOLDS = (
 def answers(results: Results, folders: Folders) -> list[str]:
     """A sentence per group of cells that differ in the axes of the baseline alone, then one on labels saved.
 
-    By the first metric of the table. None for a table without a baseline, or where a group has no second cell, or of
-    validation: what it shows is for choosing.
+    By the first metric of the table, of the row that validation chooses where it can, else of the highest on test.
+    None for a table without a baseline, or where a group has no second cell, or of validation: what it shows is for
+    choosing.
     """
     if not results.table.baseline or results.table.metrics[0] == VALIDATION:
         return []
-    asked = [
-        (group, base)
-        for group in groups(results.of(results.table.metrics[0]), results.table)
-        if (base := _base(group, results)) is not None and sum(map(_known, group)) > 1
-    ]
-    found = [_answer(group, base, results, folders) for group, base in asked]
-    saved = _labels_saved(asked, results)
-    if not found:
+    asked = questions(results)
+    if not asked:
         return []
+    saved = _labels_saved(asked, results)
     return [
-        *found,
+        *(_answer(one, results, folders) for one in asked),
         *([saved] if saved else []),
-        "Each best was chosen by these test images, which flatters its own value; differences are corrected for the "
-        "number of rows (Holm).",
+        *_how_chosen(asked),
         *([_OF_ONE_SEED] if any(len(one.seeds) == 1 for one in results.measured.values()) else []),
         *unfinished(results),
         *([_OF_FOLDS] if results.table.folds else []),
@@ -59,55 +55,81 @@ def unfinished(results: Results) -> list[str]:
     return too_short([fact["ending"] for one in results.measured.values() for fact in one.facts])
 
 
-def _known(one: Result) -> bool:
-    return one.entry is not None and one.entry["value"] is not None
+def _answer(asked: Question, results: Results, folders: Folders) -> str:
+    detector = _detector(folders.get(asked.taken.cell.name, []))
+    texts = [
+        _by_validation(asked, asked.chosen, results) if asked.chosen else _by_test(asked, results),
+        f"That detector: `ssl-defect predict {detector} PICTURES --out FOLDER`" if detector else "",
+        _highest(asked, results) if asked.taken is not asked.highest else "",
+    ]
+    text = ". ".join(filter(None, texts))
+    return text if text.endswith("`") else f"{text}."
 
 
-def _base(group: Sequence[Result], results: Results) -> Result | None:
-    """The finished baseline of a group."""
-    for one in group:
-        base = baseline_of(one.cell, results.cells, results.table)
-        found = [other for other in group if base and other.cell is base and _known(other)]
-        if found:
-            return found[0]
-    return None
+def _by_validation(asked: Question, chosen: Result, results: Results) -> str:
+    """What validation chooses, and how it does on test."""
+    where, against = _place(asked.base.cell, results), _row(asked.base.cell, results)
+    by = results.measured[asked.base.cell.name].chosen_by
+    text = f"{where}validation ({by}) chooses {_row(chosen.cell, results)}"
+    if chosen is asked.base:
+        return f"{text} itself: {chosen.metric} {value_of(chosen):.3f} on test"
+    change = chosen.change or {}
+    sure = _shown(change, asked.p, chosen.metric, results.table.level)
+    more = f"{_difference(change)}{_corrected(asked.p)}"
+    return f"{text}: {chosen.metric} {value_of(chosen):.3f} on test, {sure} {against}: {more}"
 
 
-def _best(group: Sequence[Result]) -> Result:
-    return max(filter(_known, group), key=lambda one: better(one.metric) * _value(one))
+def _shown(change: Entry, p: float | None, metric: str, level: float) -> str:
+    low, high = change.get("low"), change.get("high")
+    if low is None or high is None or p is None or p >= 1 - level or low <= 0 <= high:
+        return "not shown to be better than"
+    return "better than" if better(metric) * change["value"] > 0 else "worse than"
 
 
-def _value(one: Result) -> float:
-    assert one.entry is not None
-    return float(one.entry["value"])
+def _highest(asked: Question, results: Results) -> str:
+    best = asked.highest
+    more = f", {_difference(best.change)}{_corrected(best.change['holm'])}" if best.change else ""
+    return f"Highest on test is {_row(best.cell, results)}: {value_of(best):.3f}{more}"
 
 
-def _answer(group: Sequence[Result], base: Result, results: Results, folders: Folders) -> str:
-    best, where = _best(group), _place(base.cell, results)
-    name, against = _row(best.cell, results), _row(base.cell, results)
-    if best is base:
-        text = f"{where}nothing is better than {against} by {base.metric} ({_value(base):.3f})"
-    elif best.verdict == "better" and best.change:
-        text = (
-            f"{where}{name} is best by {best.metric}, {_value(best):.3f}: {_difference(best.change)} over {against}, "
-            f"corrected p {best.change['holm']:.2g}"
+def _by_test(asked: Question, results: Results) -> str:
+    """What is highest on test, and whether by more than chance."""
+    best, where, against = asked.highest, _place(asked.base.cell, results), _row(asked.base.cell, results)
+    if best is asked.base:
+        return f"{where}nothing is better than {against} by {best.metric} ({value_of(best):.3f})"
+    name, value = _row(best.cell, results), f"{best.metric}, {value_of(best):.3f}"
+    change, more = _difference(best.change or {}), _corrected(best.change["holm"]) if best.change else ""
+    if best.verdict == "better":
+        return f"{where}{name} is best by {value}: {change} over {against}{more}"
+    text = f"{where}{name} has the highest {value}, and is not shown to be better than {against}"
+    return f"{text} ({change}{more})" if best.change else text
+
+
+def _how_chosen(asked: Sequence[Question]) -> list[str]:
+    chosen = [one.chosen for one in asked]
+    texts = []
+    if any(chosen):
+        texts.append(
+            "Validation chooses without the test images, so that they do not flatter what it takes; those differences "
+            "are corrected for the number of such questions (Holm)."
         )
-    else:
-        text = f"{where}{name} has the highest {best.metric}, {_value(best):.3f}, and is not shown to be better than "
-        text += f"{against}{f' ({_difference(best.change)}{_corrected(best.change)})' if best.change else ''}"
-    detector = _detector(folders.get(best.cell.name, []))
-    return f"{text}. That detector: `ssl-defect predict {detector} PICTURES --out FOLDER`" if detector else f"{text}."
+    if not all(one and one is asked[k].highest for k, one in enumerate(chosen)):
+        texts.append(
+            "What is highest on test was chosen by these images, which flatters its value; its difference is corrected "
+            "for the number of rows (Holm)."
+        )
+    return texts
 
 
 def _difference(entry: Entry) -> str:
-    value, low, high = (entry[key] for key in ("value", "low", "high"))
+    value, low, high = (entry.get(key) for key in ("value", "low", "high"))
     if value is None:
         return f"no difference can be given, {entry.get('why', 'undefined')}"
     return f"{value:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
 
 
-def _corrected(entry: Entry) -> str:
-    return "" if entry.get("holm") is None else f", corrected p {entry['holm']:.2g}"
+def _corrected(p: float | None) -> str:
+    return "" if p is None else f", corrected p {p:.2g}"
 
 
 def _row(cell: Cell, results: Results) -> str:
@@ -127,23 +149,24 @@ def _detector(runs: Sequence[Path]) -> str:
     return shlex.quote(str(runs[-max(known)[1]] if known else runs[0])) if runs else ""
 
 
-def _labels_saved(asked: Sequence[tuple[Sequence[Result], Result]], results: Results) -> str:
-    """The fewest labels with which a row reaches what the baseline reaches with the most that it was given."""
-    found = [(budget, group, base) for group, base in asked if (budget := _budget(base.cell, results)) is not None]
+def _labels_saved(asked: Sequence[Question], results: Results) -> str:
+    """The fewest labels with which what is taken reaches what the baseline reaches with the most it was given."""
+    found = [(budget, one) for one in asked if (budget := _budget(one.base.cell, results)) is not None]
     if len(found) < 2:
         return ""
     found.sort(key=lambda one: one[0])
-    most, _, base = found[-1]
-    for budget, group, _ in found[:-1]:
-        best, sign = _best(group), better(base.metric)
-        if sign * _value(best) >= sign * _value(base):
+    most, base = found[-1][0], found[-1][1].base
+    sign = better(base.metric)
+    for budget, one in found[:-1]:
+        best = one.taken
+        if sign * value_of(best) >= sign * value_of(base):
             mine, theirs = results.measured[best.cell.name], results.measured[base.cell.name]
             if mine.seeds != theirs.seeds:
                 return ""  # their means are not of the same runs
             change = _difference(paired(mine, theirs, base.metric, results.table.level))
             return (
-                f"{_row(best.cell, results)} with {_count(budget)} per class has {base.metric} {_value(best):.3f}, "
-                f"{_row(base.cell, results)} with {_count(most)} {_value(base):.3f}: {change}."
+                f"{_row(best.cell, results)} with {_count(budget)} per class has {base.metric} {value_of(best):.3f}, "
+                f"{_row(base.cell, results)} with {_count(most)} {value_of(base):.3f}: {change}."
             )
     return ""
 

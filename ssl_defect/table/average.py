@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.table.expand import Cell, described, shown
-from ssl_defect.table.measure import VARIOUS, Array, Measured
+from ssl_defect.table.measure import VARIOUS, Array, Measured, common
 from ssl_defect.table.settings import TableSettings
 
 
@@ -69,6 +69,8 @@ def average(mean: Cell, measured: Mapping[str, Measured]) -> Measured | None:
         tested_on=there[0].tested_on if same else VARIOUS,
         apart={name: f"{described(one.cell.labels)}: {why}" for one in there for name, why in one.apart.items()},
         costs=[],
+        validation=_mean([one.validation for one in there], rows),
+        chosen_by=common([one.chosen_by for one in there]),
     )
 
 

@@ -41,6 +41,8 @@ class Measured:
         tested_on: digest of split, test images, labels and groups.
         apart: metric -> why the records kept are too coarse for a difference.
         costs: of each seed, as `compare.runs.Run.cost` has them.
+        validation: (seeds,) best value on validation, higher is better; NaN where fine-tuning chose nothing by it.
+        chosen_by: what that value measures, `pixel AP` for instance; empty where it is not the same in all runs.
         facts: of each run: its split's digest, its numbers of test images and groups, its machine and versions.
     """
 
@@ -51,6 +53,8 @@ class Measured:
     tested_on: str
     apart: dict[str, str]
     costs: list[dict[str, float | None]]
+    validation: Array
+    chosen_by: str = ""
     facts: list[dict[str, Any]] = field(default_factory=list)
 
     def entry(self, metric: str, level: float) -> Entry:
@@ -102,8 +106,15 @@ def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[s
         tested_on=tested_on,
         apart=apart,
         costs=[one[1] for one in runs],
+        validation=np.array([reached(folder) for _, folder in folders], dtype=np.float64),
+        chosen_by=common([fact["chosen_by"] for fact in facts]),
         facts=facts,
     )
+
+
+def common(names: Sequence[str]) -> str:
+    """The name that all have, else none."""
+    return names[0] if len(set(names)) == 1 else ""
 
 
 def _recorded(run: Run, metric: str) -> float:
@@ -147,6 +158,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "machine": records[-1].machine if records else {},
         "versions": records[-1].versions if records else {},
         "ending": ending(run.records.finetune, run.records.recipe.finetune.batch_size),
+        "chosen_by": run.records.finetune.get("validation_metric") or "",
     }
 
 

@@ -13,7 +13,7 @@ from ssl_defect.compare.runs import costs_of
 from ssl_defect.data.store import AUDIT
 from ssl_defect.report.endings import ending
 from ssl_defect.table.expand import Cell
-from ssl_defect.table.measure import STAGES, VARIOUS, Measured, reached
+from ssl_defect.table.measure import STAGES, VARIOUS, Measured, common, reached
 from ssl_defect.table.settings import VALIDATION
 
 
@@ -25,14 +25,17 @@ def measure_validation(cell: Cell, folders: Sequence[tuple[int, Path]]) -> Measu
     """
     facts = [_facts(folder) for _, folder in folders]
     splits = {fact["split_digest"] for fact in facts}
+    best = np.array([reached(folder) for _, folder in folders], dtype=np.float64)
     return Measured(
         cell=cell,
         seeds=[seed for seed, _ in folders],
-        points={VALIDATION: np.array([reached(folder) for _, folder in folders], dtype=np.float64)},
+        points={VALIDATION: best},
         without={},
         tested_on=splits.pop() if len(splits) == 1 else VARIOUS,
         apart={},
         costs=[_costs(folder) for _, folder in folders],
+        validation=best,
+        chosen_by=common([fact["metric"] for fact in facts]),
         facts=facts,
     )
 

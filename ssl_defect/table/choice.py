@@ -1,0 +1,92 @@
+"""The row that validation chooses: without a look at the test images, so that its test value is not flattered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ssl_defect.table.expand import baseline_of
+from ssl_defect.table.measure import VARIOUS, Measured, better
+from ssl_defect.table.results import Result, Results, groups
+from ssl_defect.table.statistics import holm
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Which of the rows that differ in the axes of the baseline alone is to be taken.
+
+    Attributes:
+        base: the baseline; `rows`: those with a value on test, it among them.
+        chosen: the row that validation chooses; None where it cannot.
+        p: of the chosen row's difference from the baseline, corrected over all questions; None where there is none.
+    """
+
+    base: Result
+    rows: Sequence[Result]
+    chosen: Result | None = None
+    p: float | None = None
+
+    @property
+    def highest(self) -> Result:
+        """The row that is best on test."""
+        return max(self.rows, key=lambda one: better(one.metric) * value_of(one))
+
+    @property
+    def taken(self) -> Result:
+        """What validation chooses, else what is best on test."""
+        return self.chosen or self.highest
+
+
+def value_of(one: Result) -> float:
+    """The mean of a row with a value."""
+    assert one.entry is not None
+    return float(one.entry["value"])
+
+
+def questions(results: Results) -> list[Question]:
+    """One for each group with a finished baseline and another row, by the table's first metric."""
+    found = []
+    for group in groups(results.of(results.table.metrics[0]), results.table):
+        rows = [one for one in group if one.entry is not None and one.entry["value"] is not None]
+        base = _base(rows, results)
+        if base is not None and len(rows) > 1:
+            found.append(Question(base, rows, _chosen(rows, base, results)))
+    own, means = ([k for k, one in enumerate(found) if bool(one.base.cell.over) == kind] for kind in (False, True))
+    for some in (own, means):  # means over other groups are corrected among themselves, as in the table
+        for k, p in zip(some, holm([_p(found[k]) for k in some]), strict=True):
+            found[k] = replace(found[k], p=None if found[k].chosen is found[k].base else p)
+    return found
+
+
+def _base(rows: Sequence[Result], results: Results) -> Result | None:
+    cells = {cell for one in rows if (cell := baseline_of(one.cell, results.cells, results.table))}
+    return next((one for one in rows if one.cell in cells), None)
+
+
+def _chosen(rows: Sequence[Result], base: Result, results: Results) -> Result | None:
+    """The row with the highest mean on validation, between equals the baseline.
+
+    Rows with other seeds than the baseline's, as where some are still to come, are not chosen. None where validation
+    cannot choose: a detector from good images has no such value, and values of different metrics or pictures say
+    nothing beside each other.
+    """
+    own = results.measured[base.cell.name]
+    there = [one for one in rows if results.measured[one.cell.name].seeds == own.seeds]
+    values = {one.cell.name: results.measured[one.cell.name] for one in there}
+    if len(there) < 2 or not own.chosen_by or not all(_beside(one, own) for one in values.values()):
+        return None
+    return max(there, key=lambda one: (float(values[one.cell.name].validation.mean()), one is base))
+
+
+def _beside(one: Measured, own: Measured) -> bool:
+    same = one.chosen_by == own.chosen_by and one.tested_on == own.tested_on != VARIOUS
+    return same and bool(np.isfinite(one.validation).all())
+
+
+def _p(asked: Question) -> float | None:
+    """A question that validation answers with the baseline counts among the others."""
+    if asked.chosen is asked.base:
+        return 1.0
+    return asked.chosen.change["p"] if asked.chosen and asked.chosen.change else None
