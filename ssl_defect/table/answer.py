@@ -129,7 +129,7 @@ def _difference(entry: Entry) -> str:
 
 
 def _corrected(p: float | None) -> str:
-    return "" if p is None else f", corrected p {p:.2g}"
+    return "" if p is None else f", corrected p {p:.3g}"
 
 
 def _row(cell: Cell, results: Results) -> str:

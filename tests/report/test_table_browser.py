@@ -92,6 +92,23 @@ def test_what_it_answers_comes_first(visit: Visit) -> None:
     assert all(page.find_elements("id", place) for place in links)
 
 
+def test_below_its_answers_stands_no_other_verdict(visit: Visit) -> None:
+    page = visit(script=False)
+    below = page.find_element("id", "verdict-set1")
+    assert below.find_element("tag name", "h2").text.lower() == "tested on"
+    assert not page.find_elements("css selector", '[data-test="headline"], #verdict-set1 svg')
+    assert below.find_element("css selector", ".chips").is_displayed()
+
+
+def test_a_table_that_answers_nothing_keeps_the_verdict(
+    folders: dict[str, list[Path]], results: Results, tmp_path: Path
+) -> None:
+    runs = [path for some in folders.values() for path in some]
+    html = compare(runs, tmp_path, lead=lead(results, [], NOTES, [])).read_text(encoding="utf-8")
+    assert html.count('data-test="headline"') == 1
+    assert ">Verdict</h2>" in html
+
+
 def test_every_cell_stands_on_it_as_in_the_other_forms(visit: Visit, results: Results) -> None:
     page = visit()
     page.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")

@@ -44,7 +44,7 @@ def test_the_best_its_difference_and_the_labels_that_it_saves() -> None:
     value = by["moco", "5"].entry["value"]
     assert few == (
         f"labels per class 5: moco is best by image auroc, {value:.3f}: {change['value']:+.3f} "
-        f"({change['low']:+.3f} to {change['high']:+.3f}) over none, corrected p {change['holm']:.2g}."
+        f"({change['low']:+.3f} to {change['high']:+.3f}) over none, corrected p {change['holm']:.3g}."
     )
     assert every.startswith("labels per class all: moco is best")
     assert saved.startswith(f"moco with 5 labels per class has image auroc {value:.3f}, none with all labels ")
@@ -76,7 +76,7 @@ def test_a_best_within_chance_is_not_called_better() -> None:
 def test_a_best_that_is_in_doubt_says_its_corrected_p() -> None:
     found = results({("none", "5"): 0.6, ("mae", "5"): 0.75})
     change = next(one.change for one in found.every if one.change)
-    assert f"to {change['high']:+.3f}), corrected p {change['holm']:.2g})." in answers(found, {})[0]
+    assert f"to {change['high']:+.3f}), corrected p {change['holm']:.3g})." in answers(found, {})[0]
 
 
 def test_a_baseline_in_front_and_a_table_without_one() -> None:
