@@ -16,6 +16,7 @@ from ssl_defect.table.results import Result, Results
 from ssl_defect.table.settings import VALIDATION
 
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
+STRONG = "**"  # around words that a reader should see first, as Markdown has it
 ALL = "all"  # how a budget without bound is written
 _OF_ONE_SEED = (
     "Where a cell has one seed alone, its intervals and p know the chance of the test images, not that of training: "
@@ -31,8 +32,8 @@ def answers(results: Results, folders: Folders) -> list[str]:
     """A sentence per group of cells that differ in the axes of the baseline alone, then one on labels saved.
 
     By the first metric of the table, of the row that validation chooses where it can, else of the highest on test.
-    None for a table without a baseline, or where a group has no second cell, or of validation: what it shows is for
-    choosing.
+    Words between `STRONG` are to be seen first. None for a table without a baseline, or where a group has no second
+    cell, or of validation: what it shows is for choosing.
     """
     if not results.table.baseline or results.table.metrics[0] == VALIDATION:
         return []
@@ -48,6 +49,11 @@ def answers(results: Results, folders: Folders) -> list[str]:
         *unfinished(results),
         *([_OF_FOLDS] if results.table.folds else []),
     ]
+
+
+def plain(text: str) -> str:
+    """Without the marks of strong words, for a terminal."""
+    return text.replace(STRONG, "")
 
 
 def unfinished(results: Results) -> list[str]:
@@ -70,20 +76,22 @@ def _by_validation(asked: Question, chosen: Result, results: Results) -> str:
     """What validation chooses, and how it does on test."""
     where, against = _place(asked.base.cell, results), _row(asked.base.cell, results)
     by = results.measured[asked.base.cell.name].chosen_by
-    text = f"{where}validation ({by}) chooses {_row(chosen.cell, results)}"
+    text = f"{where}validation ({by}) chooses {STRONG}{_row(chosen.cell, results)}{STRONG}"
     if chosen is asked.base:
         return f"{text} itself: {chosen.metric} {value_of(chosen):.3f} on test"
     change = chosen.change or {}
-    sure = _shown(change, asked.p, chosen.metric, results.table.level)
+    word = _word(change, asked.p, chosen.metric, results.table.level)
+    sure = f"{STRONG}{word} than {against}{STRONG}" if word else f"not shown to be better than {against}"
     more = f"{_difference(change)}{_corrected(asked.p)}"
-    return f"{text}: {chosen.metric} {value_of(chosen):.3f} on test, {sure} {against}: {more}"
+    return f"{text}: {chosen.metric} {value_of(chosen):.3f} on test, {sure}: {more}"
 
 
-def _shown(change: Entry, p: float | None, metric: str, level: float) -> str:
+def _word(change: Entry, p: float | None, metric: str, level: float) -> str:
+    """`better` or `worse`, where the difference says so beyond doubt."""
     low, high = change.get("low"), change.get("high")
     if low is None or high is None or p is None or p >= 1 - level or low <= 0 <= high:
-        return "not shown to be better than"
-    return "better than" if better(metric) * change["value"] > 0 else "worse than"
+        return ""
+    return "better" if better(metric) * change["value"] > 0 else "worse"
 
 
 def _highest(asked: Question, results: Results) -> str:
@@ -100,8 +108,8 @@ def _by_test(asked: Question, results: Results) -> str:
     name, value = _row(best.cell, results), f"{best.metric}, {value_of(best):.3f}"
     change, more = _difference(best.change or {}), _corrected(best.change["holm"]) if best.change else ""
     if best.verdict == "better":
-        return f"{where}{name} is best by {value}: {change} over {against}{more}"
-    text = f"{where}{name} has the highest {value}, and is not shown to be better than {against}"
+        return f"{where}{STRONG}{name}{STRONG} is {STRONG}best{STRONG} by {value}: {change} over {against}{more}"
+    text = f"{where}{STRONG}{name}{STRONG} has the highest {value}, and is not shown to be better than {against}"
     return f"{text} ({change}{more})" if best.change else text
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from ssl_defect.compare.lead import Lead
 from ssl_defect.report.templates import environment
+from ssl_defect.table.answer import STRONG
 from ssl_defect.table.layout import MARKS, grids
 from ssl_defect.table.results import Results
 
@@ -46,12 +47,21 @@ def _width(svg: str) -> float:
     return float(found.group(1)) if found else 600.0
 
 
-def coded(text: str) -> Markup:
-    """`so` as code; all else escaped."""
+def marked(text: str) -> Markup:
+    """`so` as code, **so** strong; all else escaped. A mark without another to end it is none."""
     parts = text.split("`")
-    if len(parts) % 2 == 0:  # a lone one is no mark
+    if len(parts) % 2 == 0:
+        return _strong(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(one) if i % 2 else _strong(one) for i, one in enumerate(parts)
+    )
+
+
+def _strong(text: str) -> Markup:
+    parts = text.split(STRONG)
+    if len(parts) % 2 == 0:
         return escape(text)
-    return Markup("").join(Markup("<code>{}</code>").format(one) if i % 2 else one for i, one in enumerate(parts))
+    return Markup("").join(Markup("<strong>{}</strong>").format(one) if i % 2 else one for i, one in enumerate(parts))
 
 
 def spoken(text: str) -> Markup:
@@ -65,4 +75,4 @@ def spoken(text: str) -> Markup:
 
 @cache
 def _environment() -> Environment:
-    return environment([Path(__file__).parent], coded=coded, spoken=spoken)
+    return environment([Path(__file__).parent], marked=marked, spoken=spoken)

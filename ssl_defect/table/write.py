@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_defect.artifacts import atomic, write_json
+from ssl_defect.table.answer import plain
 from ssl_defect.table.layout import COSTS, Grid, Text, grids
 from ssl_defect.table.results import Result, Results
 
@@ -45,7 +46,12 @@ def write_all(results: Results, answers: list[str], notes: list[str], out: Path)
     for name, text in texts.items():
         with atomic(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
-    whole = {"name": results.table.name, "answers": answers, "notes": notes, "results": rows_of(results)}
+    whole = {
+        "name": results.table.name,
+        "answers": [plain(one) for one in answers],
+        "notes": notes,
+        "results": rows_of(results),
+    }
     write_json(out / "table.json", whole)
     return [*(out / name for name in texts), out / "table.json"]
 

@@ -13,12 +13,13 @@ from fabricated_run import NASTY_CLASS, Fake
 from test_browser import CONTRAST, OVERFLOW
 
 from ssl_defect.compare.page import compare
+from ssl_defect.table.answer import plain
 from ssl_defect.table.average import means_of
 from ssl_defect.table.expand import cells_of
 from ssl_defect.table.forest import forest
 from ssl_defect.table.layout import grids
 from ssl_defect.table.measure import measure
-from ssl_defect.table.page import coded, lead
+from ssl_defect.table.page import lead, marked
 from ssl_defect.table.results import Results, judge
 from ssl_defect.table.settings import TableSettings
 
@@ -28,7 +29,7 @@ Visit = Callable[..., Any]
 FAKE = Fake(count=120, gradcam=0, embeddings=False, views=False, snapshots=False)
 METRICS = ["pixel ap", "image auroc"]
 STARTS = ("none", NASTY_CLASS)
-ANSWERS = [f"labels 5: {NASTY_CLASS} is best. That detector: `ssl-defect predict 'a b' PICTURES`.", "Half a `mark."]
+ANSWERS = [f"labels 5: **{NASTY_CLASS}** is best. That detector: `ssl-defect predict 'a b' PICTURES`.", "Half a `mark."]
 NOTES = ["Means ± <b>standard</b> deviation.", "▲ better"]
 TABLE = TableSettings.model_validate(
     {
@@ -84,7 +85,7 @@ def test_what_it_answers_comes_first(visit: Visit) -> None:
     )
     assert page.find_element("css selector", "main section").get_attribute("id") == "answer"
     items = page.find_elements("css selector", '[data-test="answers"] li')
-    assert [item.text for item in items] == [ANSWERS[0].replace("`", ""), ANSWERS[1]]
+    assert [item.text for item in items] == [plain(ANSWERS[0]).replace("`", ""), ANSWERS[1]]
     assert [one.text for one in items[0].find_elements("tag name", "code")] == ["ssl-defect predict 'a b' PICTURES"]
     assert [one.text for one in page.find_elements("css selector", ".measured li")] == NOTES
     links = [one.get_attribute("href").split("#")[1] for one in page.find_elements("css selector", "nav a")]
@@ -161,6 +162,8 @@ def test_axe_finds_no_fault(visit: Visit) -> None:
     assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found["violations"]] == []
 
 
-def test_marks_of_code_come_in_pairs() -> None:
-    assert coded("a `b<` c") == "a <code>b&lt;</code> c"
-    assert coded("a `b<") == "a `b&lt;"
+def test_marks_come_in_pairs() -> None:
+    assert marked("a `b<` c") == "a <code>b&lt;</code> c"
+    assert marked("a `b<") == "a `b&lt;"
+    assert marked("**<a>** `**` **b**") == "<strong>&lt;a&gt;</strong> <code>**</code> <strong>b</strong>"
+    assert marked("**a** **b") == "**a** **b"

@@ -11,7 +11,7 @@ from test_table_results import STRENGTH, measured
 
 from ssl_defect.artifacts import write_json
 from ssl_defect.report.endings import Ending
-from ssl_defect.table.answer import answers
+from ssl_defect.table.answer import answers, plain
 from ssl_defect.table.expand import cells_of
 from ssl_defect.table.protocol import notes
 from ssl_defect.table.results import Results, judge
@@ -43,12 +43,18 @@ def test_the_best_its_difference_and_the_labels_that_it_saves() -> None:
     assert by["moco", "5"].verdict == "better"
     value = by["moco", "5"].entry["value"]
     assert few == (
-        f"labels per class 5: moco is best by image auroc, {value:.3f}: {change['value']:+.3f} "
+        f"labels per class 5: **moco** is **best** by image auroc, {value:.3f}: {change['value']:+.3f} "
         f"({change['low']:+.3f} to {change['high']:+.3f}) over none, corrected p {change['holm']:.3g}."
     )
-    assert every.startswith("labels per class all: moco is best")
+    assert every.startswith("labels per class all: **moco** is **best**")
     assert saved.startswith(f"moco with 5 labels per class has image auroc {value:.3f}, none with all labels ")
     assert "highest on test was chosen by these images" in warning
+
+
+def test_marks_of_strong_words_are_left_out_for_a_terminal() -> None:
+    found = results(CLEAR)
+    assert plain(answers(found, {})[0]).startswith("labels per class 5: moco is best by image auroc")
+    assert not [line for line in answers(found, {}) if "**" in plain(line)]
 
 
 def test_one_seed_alone_is_said_to_be_one() -> None:
@@ -69,7 +75,7 @@ def test_no_labels_are_said_to_be_saved_where_none_are() -> None:
 def test_a_best_within_chance_is_not_called_better() -> None:
     equal = {("none", "5"): 0.6, ("mae", "5"): 0.6}
     line = answers(results(equal), {})[0]
-    assert "is best" not in line
+    assert "best" not in line
     assert "is not shown to be better than none" in line or "nothing is better than none" in line
 
 

@@ -60,8 +60,8 @@ def test_it_takes_the_best_on_validation_whatever_the_test_says() -> None:
     assert best.change
     assert best.entry
     assert line == (
-        f"labels 5: validation (AUROC) chooses mae: image auroc {question.taken.entry['value']:.3f} on test, not shown "
-        f"to be better than none: {change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f}), corrected p "
+        f"labels 5: validation (AUROC) chooses **mae**: image auroc {question.taken.entry['value']:.3f} on test, not "
+        f"shown to be better than none: {change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f}), corrected p "
         f"{question.p:.3g}. Highest on test is moco: {best.entry['value']:.3f}, {best.change['value']:+.3f} "
         f"({best.change['low']:+.3f} to {best.change['high']:+.3f}), corrected p {best.change['holm']:.3g}."
     )
@@ -70,11 +70,11 @@ def test_it_takes_the_best_on_validation_whatever_the_test_says() -> None:
 def test_one_that_is_better_beyond_doubt_is_called_so_and_one_that_is_worse_too() -> None:
     better = results({("moco", "5"): 0.8})
     line = answers(better, {})[0]
-    assert " on test, better than none: +0." in line
+    assert " on test, **better than none**: +0." in line
     assert "Highest" not in line
     assert asked(better).p < 0.05
     worse = results({("mae", "5"): 0.8}, **{"mae-5": {"points": {"image auroc": np.array([0.2, 0.2, 0.2])}}})
-    assert " on test, worse than none: -0." in answers(worse, {})[0]
+    assert " on test, **worse than none**: -0." in answers(worse, {})[0]
 
 
 def test_it_may_take_the_baseline_and_does_between_equals() -> None:
@@ -83,7 +83,7 @@ def test_it_may_take_the_baseline_and_does_between_equals() -> None:
         assert name(asked(found)) == "none"
         assert asked(found).p is None
         line = answers(found, {})[0]
-        assert line.startswith("labels 5: validation (AUROC) chooses none itself: image auroc ")
+        assert line.startswith("labels 5: validation (AUROC) chooses **none** itself: image auroc ")
         assert ". Highest on test is moco: " in line
 
 
@@ -110,8 +110,8 @@ def test_values_that_cannot_be_set_beside_each_other_choose_nothing(change: dict
     assert asked(found).p is None
     assert asked(found).taken.cell.labels["start"] == "moco"
     line, *others = answers(found, {})
-    assert line.startswith("labels 5: moco is best by image auroc, ")
-    assert "validation (AUROC) chooses none itself" in others[0]
+    assert line.startswith("labels 5: **moco** is **best** by image auroc, ")
+    assert "validation (AUROC) chooses **none** itself" in others[0]
     warnings = [line for line in others if "(Holm)" in line]
     assert [line.split(" ")[0] for line in warnings] == ["Validation", "What"]
 
