@@ -59,11 +59,12 @@ def test_it_takes_the_best_on_validation_whatever_the_test_says() -> None:
     assert change
     assert best.change
     assert best.entry
+    ends, others = (f"{one['low']:+.3f} to {one['high']:+.3f}" for one in (change, best.change))
     assert line == (
         f"labels 5: validation (AUROC) chooses **mae**: image auroc {question.taken.entry['value']:.3f} on test, not "
-        f"shown to be better than none: {change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f}), corrected p "
-        f"{question.p:.3g}. Highest on test is moco: {best.entry['value']:.3f}, {best.change['value']:+.3f} "
-        f"({best.change['low']:+.3f} to {best.change['high']:+.3f}), corrected p {best.change['holm']:.3g}."
+        f"shown to be better than none: {change['value']:+.3f} ({ends}), corrected p {question.p:.3g}. Highest on test "
+        f"is moco: {best.entry['value']:.3f}, {best.change['value']:+.3f} ({others}), corrected p "
+        f"{best.change['holm']:.3g}."
     )
 
 
