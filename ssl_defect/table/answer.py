@@ -101,16 +101,15 @@ def _highest(asked: Question, results: Results) -> str:
 
 
 def _by_test(asked: Question, results: Results) -> str:
-    """What is highest on test, and whether by more than chance."""
+    """What is highest on test, if it is so by more than chance."""
     best, where, against = asked.highest, _place(asked.base.cell, results), _row(asked.base.cell, results)
-    if best is asked.base:
-        return f"{where}nothing is better than {against} by {best.metric} ({value_of(best):.3f})"
-    name, value = _row(best.cell, results), f"{best.metric}, {value_of(best):.3f}"
+    if asked.taken is asked.base:
+        shown = "" if best is asked.base else "shown to be "
+        text = f"{where}nothing is {shown}better than {STRONG}{against}{STRONG} by {best.metric}"
+        return f"{text} ({value_of(asked.base):.3f})"
     change, more = _difference(best.change or {}), _corrected(best.change["holm"]) if best.change else ""
-    if best.verdict == "better":
-        return f"{where}{STRONG}{name}{STRONG} is {STRONG}best{STRONG} by {value}: {change} over {against}{more}"
-    text = f"{where}{STRONG}{name}{STRONG} has the highest {value}, and is not shown to be better than {against}"
-    return f"{text} ({change}{more})" if best.change else text
+    text = f"{where}{STRONG}{_row(best.cell, results)}{STRONG} is {STRONG}best{STRONG} by {best.metric}"
+    return f"{text}, {value_of(best):.3f}: {change} over {against}{more}"
 
 
 def _how_chosen(asked: Sequence[Question]) -> list[str]:

@@ -35,8 +35,8 @@ class Question:
 
     @property
     def taken(self) -> Result:
-        """What validation chooses, else what is best on test."""
-        return self.chosen or self.highest
+        """What validation chooses; where it cannot, the baseline, unless the best on test is shown to be better."""
+        return self.chosen or (self.highest if self.highest.verdict == "better" else self.base)
 
 
 def value_of(one: Result) -> float:

@@ -72,22 +72,26 @@ def test_no_labels_are_said_to_be_saved_where_none_are() -> None:
     assert not [line for line in found if "with 5 labels per class has" in line]
 
 
-def test_a_best_within_chance_is_not_called_better() -> None:
-    equal = {("none", "5"): 0.6, ("mae", "5"): 0.6}
-    line = answers(results(equal), {})[0]
-    assert "best" not in line
-    assert "is not shown to be better than none" in line or "nothing is better than none" in line
-
-
-def test_a_best_that_is_in_doubt_says_its_corrected_p() -> None:
+def test_a_best_within_chance_is_not_called_better_and_not_taken(tmp_path: Path) -> None:
     found = results({("none", "5"): 0.6, ("mae", "5"): 0.75})
     change = next(one.change for one in found.every if one.change)
-    assert f"to {change['high']:+.3f}), corrected p {change['holm']:.3g})." in answers(found, {})[0]
+    values = {one.cell.labels["start"]: one.entry["value"] for one in found.every if one.entry}
+    assert values["mae"] > values["none"]
+    folders = {cell.name: [tmp_path / cell.name] for cell in found.cells}
+    for (run,) in folders.values():
+        (run / "finetune").mkdir(parents=True)
+        write_json(run / "finetune" / "finetune.json", {})
+    assert answers(found, folders)[0] == (
+        f"labels per class 5: nothing is shown to be better than **none** by image auroc ({values['none']:.3f}). That "
+        f"detector: `ssl-defect predict {tmp_path / 'none-5'} PICTURES --out FOLDER`. Highest on test is mae: "
+        f"{values['mae']:.3f}, {change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f}), corrected p "
+        f"{change['holm']:.3g}."
+    )
 
 
 def test_a_baseline_in_front_and_a_table_without_one() -> None:
     assert answers(results({("none", "5"): 2.5, ("moco", "5"): 0.5}), {})[0].startswith(
-        "labels per class 5: nothing is better than none by image auroc"
+        "labels per class 5: nothing is better than **none** by image auroc"
     )
     assert answers(results(CLEAR, baseline={}), {}) == []
     assert answers(results({("moco", "5"): 1.8, ("mae", "5"): 0.5}), {}) == []  # the baseline is not finished
