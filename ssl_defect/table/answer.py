@@ -23,8 +23,9 @@ _OF_ONE_SEED = (
     "the next seed may turn it round."
 )
 _OF_FOLDS = (
-    "A detector of a fold has learned nothing from that fold's pictures: `--set folds=0` and another `--out` make one "
-    "that spares fewer."
+    "A row is chosen only where each fold's own validation chooses it, since what validates in one fold is tested in "
+    "another. A detector of a fold has learned nothing from that fold's pictures: `--set folds=0` and another `--out` "
+    "make one that spares fewer."
 )
 
 

@@ -69,7 +69,7 @@ def average(mean: Cell, measured: Mapping[str, Measured]) -> Measured | None:
         tested_on=there[0].tested_on if same else VARIOUS,
         apart={name: f"{described(one.cell.labels)}: {why}" for one in there for name, why in one.apart.items()},
         costs=[],
-        validation=_mean([one.validation for one in there], rows),
+        validation=_mean([one.validation.T for one in there], rows).T,
         chosen_by=common([one.chosen_by for one in there]),
     )
 

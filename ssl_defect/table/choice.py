@@ -66,18 +66,20 @@ def _base(rows: Sequence[Result], results: Results) -> Result | None:
 
 
 def _chosen(rows: Sequence[Result], base: Result, results: Results) -> Result | None:
-    """The row with the highest mean on validation, between equals the baseline.
+    """The row with the highest mean over the seeds on validation, between equals the baseline.
 
-    Rows with other seeds than the baseline's, as where some are still to come, are not chosen. None where validation
-    cannot choose: a detector from good images has no such value, and values of different metrics or pictures say
-    nothing beside each other.
+    Of several folds each must choose it by its own validation, since what validates in one is tested in another. Rows
+    with other seeds than the baseline's, as where some are still to come, are not chosen. None where folds do not
+    agree, or validation cannot choose: a detector from good images has no such value, and values of different metrics
+    or pictures say nothing beside each other.
     """
     own = results.measured[base.cell.name]
-    there = [one for one in rows if results.measured[one.cell.name].seeds == own.seeds]
-    values = {one.cell.name: results.measured[one.cell.name] for one in there}
-    if len(there) < 2 or not own.chosen_by or not all(_beside(one, own) for one in values.values()):
+    there = [base, *(one for one in rows if one is not base and results.measured[one.cell.name].seeds == own.seeds)]
+    found = [results.measured[one.cell.name] for one in there]
+    if len(there) < 2 or not own.chosen_by or not all(_beside(one, own) for one in found):
         return None
-    return max(there, key=lambda one: (float(values[one.cell.name].validation.mean()), one is base))
+    places = np.array([one.validation.mean(axis=1) for one in found]).argmax(axis=0)  # in each fold
+    return there[places[0]] if (places == places[0]).all() else None
 
 
 def _beside(one: Measured, own: Measured) -> bool:

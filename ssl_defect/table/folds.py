@@ -37,7 +37,7 @@ def over_folds(folds: Sequence[Measured]) -> Measured:
         tested_on=VARIOUS if any(fold.tested_on == VARIOUS for fold in folds) else digest([f.tested_on for f in folds]),
         apart={name: f"fold {k}, {why}" for k, fold in enumerate(folds, 1) for name, why in fold.apart.items()},
         costs=[cost for fold in folds for cost in fold.costs],
-        validation=np.mean([fold.validation for fold in folds], axis=0),
+        validation=np.concatenate([fold.validation for fold in folds]),
         chosen_by=common([fold.chosen_by for fold in folds]),
         facts=[fact for fold in folds for fact in fold.facts],
     )

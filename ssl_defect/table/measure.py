@@ -41,7 +41,7 @@ class Measured:
         tested_on: digest of split, test images, labels and groups.
         apart: metric -> why the records kept are too coarse for a difference.
         costs: of each seed, as `compare.runs.Run.cost` has them.
-        validation: (seeds,) best value on validation, higher is better; NaN where fine-tuning chose nothing by it.
+        validation: (folds, seeds) best value on validation, higher is better; NaN where nothing was chosen by it.
         chosen_by: what that value measures, `pixel AP` for instance; empty where it is not the same in all runs.
         facts: of each run: its split's digest, its numbers of test images and groups, its machine and versions.
     """
@@ -106,7 +106,7 @@ def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[s
         tested_on=tested_on,
         apart=apart,
         costs=[one[1] for one in runs],
-        validation=np.array([reached(folder) for _, folder in folders], dtype=np.float64),
+        validation=np.array([[reached(folder) for _, folder in folders]], dtype=np.float64),
         chosen_by=common([fact["chosen_by"] for fact in facts]),
         facts=facts,
     )

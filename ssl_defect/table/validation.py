@@ -34,7 +34,7 @@ def measure_validation(cell: Cell, folders: Sequence[tuple[int, Path]]) -> Measu
         tested_on=splits.pop() if len(splits) == 1 else VARIOUS,
         apart={},
         costs=[_costs(folder) for _, folder in folders],
-        validation=best,
+        validation=best[None],
         chosen_by=common([fact["metric"] for fact in facts]),
         facts=facts,
     )

@@ -46,7 +46,7 @@ def measured(cell: Cell, seeds: tuple[int, ...] = (0, 1, 2), tested_on: str = "t
     fact = {"split": "group", "split_digest": "abc", "counts": {"test": 9, "defective": 4, "groups": 5},
             "machine": {"processor": "Test CPU", "cores": 2}, "versions": {"python": "3"}, "ending": ""}  # fmt: skip
     facts: list[dict[str, Any]] = [fact] * len(seeds)
-    kept, best = {"image auroc": without}, points + 0.05
+    kept, best = {"image auroc": without}, points[None] + 0.05
     return Measured(cell, list(seeds), {"image auroc": points}, kept, tested_on, {}, [COST], best, "AUROC", facts)
 
 
@@ -69,7 +69,7 @@ def test_a_mean_is_that_of_its_cells_seed_by_seed_and_block_by_block() -> None:
     for kept in ("points", "without"):
         a, b = (getattr(one, kept)["image auroc"] for one in (five, ten))
         np.testing.assert_allclose(getattr(found, kept)["image auroc"], [(a[0] + b[1]) / 2, (a[2] + b[0]) / 2])
-    np.testing.assert_allclose(found.validation, found.points["image auroc"] + 0.05)
+    np.testing.assert_allclose(found.validation, found.points["image auroc"][None] + 0.05)
     assert found.chosen_by == "AUROC"
     assert average(mean, {"none-5": five}) is None
     assert average(mean, {"none-5": five, "none-10": measured(mean.over[1], (8, 9))}) is None
@@ -169,7 +169,7 @@ def test_intervals_of_mean_differences_cover_and_are_narrower_than_those_of_one_
 def _arm(cell: Cell, points: Array, left: Array, first: int) -> Measured:
     some = slice(first, first + 3)
     found = {"image auroc": points[some]}
-    return Measured(cell, [0, 1, 2], found, {"image auroc": left[some]}, "these", {}, [], points[some])
+    return Measured(cell, [0, 1, 2], found, {"image auroc": left[some]}, "these", {}, [], points[None, some])
 
 
 def test_a_table_writes_its_means(here: Path) -> None:

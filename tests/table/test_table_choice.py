@@ -34,7 +34,7 @@ def results(validation: dict[tuple[str, str], float], average: dict[str, Any] | 
     found = {}
     for cell in cells:
         place = (cell.labels["start"], cell.labels["labels"])
-        best = validation.get(place, 0.0) + np.array([-0.1, 0.0, 0.1])
+        best = validation.get(place, 0.0) + np.array([[-0.1, 0.0, 0.1]])
         found[cell.name] = replace(measured(cell, ON_TEST[place]), validation=best, chosen_by="AUROC")
         found[cell.name] = replace(found[cell.name], **more.get("-".join(place), {}))
     return judge(table, [*cells, *means_of(table, cells_of(table))], found, {}, 3)
@@ -99,8 +99,8 @@ def test_p_is_corrected_for_the_number_of_questions_those_of_the_baseline_among_
 @pytest.mark.parametrize(
     "change",
     [
-        {"validation": np.array([np.nan, 0.5, 0.5])},
-        {"validation": np.full(3, np.nan), "chosen_by": ""},
+        {"validation": np.array([[np.nan, 0.5, 0.5]])},
+        {"validation": np.full((1, 3), np.nan), "chosen_by": ""},
         {"chosen_by": "pixel AP"},
         {"tested_on": "others"},
     ],
@@ -124,12 +124,23 @@ def test_a_row_with_other_seeds_is_not_chosen_yet() -> None:
     assert name(asked(results({("mae", "5"): 0.9}, **alone))) is None
 
 
+def test_of_several_folds_each_must_choose_it() -> None:
+    """What validates in one fold is tested in another, so that a mean over the folds would have seen test pictures."""
+    rows = {"none-5": [0.5, 0.5], "mae-5": [0.6, 0.4], "moco-5": [0.7, 0.6]}
+    folds = {name: {"validation": np.array([[value] * 3 for value in two])} for name, two in rows.items()}
+    assert name(asked(results({}, **folds))) == "moco"
+    folds["mae-5"] = {"validation": np.array([[0.9] * 3, [0.55] * 3])}
+    found = results({}, **folds)
+    assert name(asked(found)) is None
+    assert answers(found, {})[0].startswith("labels 5: **moco** is **best** by image auroc, ")
+
+
 def test_a_mean_over_budgets_goes_by_the_mean_on_validation() -> None:
     found = results({("mae", "5"): 0.9, ("none", "all"): 0.5, ("none", "5"): 0.3}, AVERAGE)
     question = asked(found, "mean of 5, all")
     assert name(question) == "mae"  # 0.45 for 0.4
     assert question.p == question.taken.change["p"]  # the only mean that is asked of
-    assert found.measured[question.taken.cell.name].validation == pytest.approx([0.35, 0.45, 0.55])
+    assert found.measured[question.taken.cell.name].validation == pytest.approx(np.array([[0.35, 0.45, 0.55]]))
 
 
 def test_the_detector_is_of_what_is_taken(tmp_path: Path) -> None:
@@ -165,7 +176,7 @@ def test_the_choice_by_validation_is_not_flattered_and_that_by_test_is() -> None
             values = hard + rng.normal(size=(3, groups)) + 0.3 * rng.normal(size=(3, 1))
             points = values.mean(axis=1)
             without = (values.sum(axis=1, keepdims=True) - values) / (groups - 1)
-            best = rng.normal(size=3)
+            best = rng.normal(size=(1, 3))
             found[cell.name] = Measured(cell, [0, 1, 2], {"image auroc": points}, {"image auroc": without}, "these", {},
                                         [], best, "AUROC")  # fmt: skip
         (question,) = questions(judge(table, cells, found, {}, 3))

@@ -26,7 +26,7 @@ def measured(points: Array, without: Array, tested_on: str, **more: dict[str, st
     costs: list[dict[str, float | None]] = [{"training": float(len(tested_on))}]
     seeds = list(range(len(points)))
     found = {"image auroc": np.asarray(points, np.float64)}
-    apart, best = more.get("apart", {}), found["image auroc"] + len(tested_on) / 10
+    apart, best = more.get("apart", {}), found["image auroc"][None] + len(tested_on) / 10
     return Measured(CELL, seeds, found, {"image auroc": without}, tested_on, apart, costs, best, "AUROC")
 
 
@@ -40,7 +40,7 @@ def test_the_mean_over_folds_varies_with_the_groups_of_each_by_a_part() -> None:
     whole = of_groups(found.without["image auroc"].mean(axis=0)).variance
     assert whole == pytest.approx(sum(each) / 4, rel=0.05)
     assert found.cost("training") == 2
-    assert found.validation == pytest.approx([0.8, 1.0])  # 0.1 and 0.3 more than on test
+    assert found.validation == pytest.approx(np.array([[0.7, 0.9], [0.9, 1.1]]))  # 0.1 and 0.3 more than on test
     assert found.chosen_by == "AUROC"
     assert over_folds([sides[0], replace(sides[1], chosen_by="pixel AP")]).chosen_by == ""
     assert over_folds(sides[:1]) is sides[0]

@@ -58,7 +58,7 @@ def measured(cell: Cell, strength: float, seeds: tuple[int, ...] = (0, 1, 2), te
         tested_on=tested_on,
         apart={},
         costs=[COST] * len(seeds),
-        validation=np.full(len(seeds), np.nan),
+        validation=np.full((1, len(seeds)), np.nan),
         facts=[FACT] * len(seeds),
     )
 
