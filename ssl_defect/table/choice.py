@@ -55,8 +55,8 @@ def questions(results: Results) -> list[Question]:
             found.append(Question(base, rows, _chosen(rows, base, results)))
     own, means = ([k for k, one in enumerate(found) if bool(one.base.cell.over) == kind] for kind in (False, True))
     for some in (own, means):  # means over other groups are corrected among themselves, as in the table
-        for k, p in zip(some, holm([_p(found[k]) for k in some]), strict=True):
-            found[k] = replace(found[k], p=None if found[k].chosen is found[k].base else p)
+        for k, p in zip(some, holm([_p(found[k], results) for k in some]), strict=True):
+            found[k] = replace(found[k], p=None if found[k].chosen in (None, found[k].base) else p)
     return found
 
 
@@ -87,8 +87,10 @@ def _beside(one: Measured, own: Measured) -> bool:
     return same and bool(np.isfinite(one.validation).all())
 
 
-def _p(asked: Question) -> float | None:
-    """A question that validation answers with the baseline counts among the others."""
+def _p(asked: Question, results: Results) -> float | None:
+    """A question that validation answers with the baseline, or on which folds do not agree, counts among the others."""
+    if asked.chosen is None:
+        return 1.0 if results.measured[asked.base.cell.name].chosen_by else None
     if asked.chosen is asked.base:
         return 1.0
-    return asked.chosen.change["p"] if asked.chosen and asked.chosen.change else None
+    return asked.chosen.change["p"] if asked.chosen.change else None

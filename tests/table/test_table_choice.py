@@ -130,8 +130,10 @@ def test_of_several_folds_each_must_choose_it() -> None:
     folds = {name: {"validation": np.array([[value] * 3 for value in two])} for name, two in rows.items()}
     assert name(asked(results({}, **folds))) == "moco"
     folds["mae-5"] = {"validation": np.array([[0.9] * 3, [0.55] * 3])}
-    found = results({}, **folds)
+    found = results({("mae", "all"): 0.8}, **folds)
     assert name(asked(found)) is None
+    raw = asked(found, "all").taken.change["p"]
+    assert asked(found, "all").p == pytest.approx(min(1, 2 * raw))  # it was asked of both
     assert answers(found, {})[0].startswith("labels 5: **moco** is **best** by image auroc, ")
 
 
