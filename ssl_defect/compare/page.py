@@ -83,7 +83,8 @@ def render(
     """The page as a function of its records: no clock, no network, no chance."""
     style = "\n".join(_source(path) for path in (REPORT / "style.css.j2", HERE / "compare.css"))
     script = _source(HERE / "compare.js")
-    sets = [_set(number, some, baseline, told, metric) for number, some in enumerate(same_images(runs), 1)]
+    answered = lead is not None and lead.answered
+    sets = [_set(number, some, baseline, told, metric, answered) for number, some in enumerate(same_images(runs), 1)]
     return (
         _environment()
         .get_template("compare.html.j2")
@@ -98,8 +99,10 @@ def render(
     )
 
 
-def _set(number: int, runs: Sequence[Run], wanted: Run | None, told: Told | None, metric: str) -> dict[str, Any]:
-    """All that is shown of the runs that were tested on the same images."""
+def _set(
+    number: int, runs: Sequence[Run], wanted: Run | None, told: Told | None, metric: str, answered: bool
+) -> dict[str, Any]:
+    """All that is shown of the runs that were tested on the same images; no verdict where one stands above them."""
     arms, main = arms_of(runs), main_metric(runs, metric)
     bases = baselines_told(arms, told) if told else baselines_of(arms, wanted)
     base = next(iter(bases.values()), arms[0]) if told else baseline_of(arms, wanted)
@@ -118,12 +121,12 @@ def _set(number: int, runs: Sequence[Run], wanted: Run | None, told: Told | None
         "alone": len(arms) < 2,
         "baselines": list(dict.fromkeys(one.name for one in bases.values())),
         "main": METRICS[main],
-        "headlines": verdict.headlines(found, against, main),
+        "headlines": [] if answered else verdict.headlines(found, against, main),
         "cautions": verdict.cautions(found, runs),
         "table": table.runs_table(found, against, main),
         "differences": table.differences_table(found, against, main),
         "seeds": table.seeds_table(found, main),
-        "figures": figures.differences(found, against, main),
+        "figures": [] if answered else figures.differences(found, against, main),
         "efficiency": efficiency(found, base, main),
         "costs": figures.costs(found, main),
         "contest": contest.section([one.arm for one in table.ordered(found, main)], bases, base),

@@ -32,9 +32,9 @@ _OF_FOLDS = (
 def answers(results: Results, folders: Folders) -> list[str]:
     """A sentence per group of cells that differ in the axes of the baseline alone, then one on labels saved.
 
-    By the first metric of the table, of the row that validation chooses where it can, else of the highest on test.
-    Words between `STRONG` are to be seen first. None for a table without a baseline, or where a group has no second
-    cell, or of validation: what it shows is for choosing.
+    By the first metric of the table, of the row that validation chooses; where it cannot, of the baseline, unless a row
+    is shown to be better. Words between `STRONG` are to be seen first. None for a table without a baseline, or where a
+    group has no second cell, or of validation: what it shows is for choosing.
     """
     if not results.table.baseline or results.table.metrics[0] == VALIDATION:
         return []
@@ -114,14 +114,13 @@ def _by_test(asked: Question, results: Results) -> str:
 
 
 def _how_chosen(asked: Sequence[Question]) -> list[str]:
-    chosen = [one.chosen for one in asked]
     texts = []
-    if any(chosen):
+    if any(one.chosen for one in asked):
         texts.append(
             "Validation chooses without the test images, so that they do not flatter what it takes; those differences "
             "are corrected for the number of such questions (Holm)."
         )
-    if not all(one and one is asked[k].highest for k, one in enumerate(chosen)):
+    if any(one.chosen is not one.highest for one in asked):
         texts.append(
             "What is highest on test was chosen by these images, which flatters its value; its difference is corrected "
             "for the number of rows (Holm)."
