@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ssl_defect.errors import UserError, nearest
+from ssl_defect.nets.depthwise import quicken
 
 
 class Encoder(nn.Module):
@@ -209,7 +210,7 @@ def _create(name: str, image_size: int) -> Any:
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"model.backbone: {name} cannot take pictures of {image_size} pixels ({error})") from error
     _check_size(body, name, image_size)
-    return body
+    return quicken(body)
 
 
 def _take_any_size(body: Any) -> None:
