@@ -22,6 +22,7 @@ Only = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, for how long; run nothing.")]
 Estimate = Annotated[bool, typer.Option("--estimate", help="A dry run that first tries what was never run.")]
+SoFar = Annotated[bool, typer.Option("--so-far", help="Run nothing; write the table of what is finished.")]
 Ray = Annotated[
     str,
     typer.Option(
@@ -54,12 +55,13 @@ def table(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     only: Only = None,
     dry_run: DryRun = False,
     estimate: Estimate = False,
+    so_far: SoFar = False,
     ray: Ray = "",
 ) -> None:
     """A matrix of settings, run without doing the same work twice: one table with paired differences."""
     from ssl_defect.table.command import Request, make
 
-    asked = Request(recipe, out, jobs, only or (), [*(set_ or []), *(more or [])], ray, estimate)
+    asked = Request(recipe, out, jobs, only or (), [*(set_ or []), *(more or [])], ray, estimate, so_far)
     for path in make(asked, dry_run):
         print(f"table: {path}")
 
@@ -75,12 +77,13 @@ def which(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     only: Only = None,
     dry_run: DryRun = False,
     estimate: Estimate = False,
+    so_far: SoFar = False,
     ray: Ray = "",
 ) -> None:
     """Which pretraining makes a detector of these pictures better, by how much, with how few labels: that detector."""
     from ssl_defect.table.command import Request
     from ssl_defect.table.which import which as make_table
 
-    asked = Request(Path(), out, jobs, only or (), [*(set_ or []), *(more or [])], ray, estimate)
+    asked = Request(Path(), out, jobs, only or (), [*(set_ or []), *(more or [])], ray, estimate, so_far)
     for path in make_table(pictures, asked, dry_run):
         print(f"which: {path}")

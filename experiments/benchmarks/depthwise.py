@@ -76,9 +76,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    print(
-        "| backbone | pixels | pictures | torch, ms | ours, ms | times | gradients apart |\n|---|---|---|---|---|---|---|"
-    )
+    print("| backbone | pixels | pictures | torch, ms | ours, ms | times | gradients apart |\n" + "|---" * 7 + "|")
     found = [measure(name, size, pictures, options.rounds) for name in options.backbones for size, pictures in CASES]
     print(json.dumps({"settings": vars(options), "machine": machine(), "versions": versions(), "found": found}))
 

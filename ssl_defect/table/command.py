@@ -25,6 +25,7 @@ from ssl_defect.table.planning import Job, jobs_of, overview, read_work
 from ssl_defect.table.protocol import notes
 from ssl_defect.table.results import Results, judge
 from ssl_defect.table.settings import TableSettings, load_table
+from ssl_defect.table.so_far import Looks, told, whole_seeds
 from ssl_defect.table.trial import try_stages
 from ssl_defect.table.validation import measure_validation
 from ssl_defect.table.work import work_off
@@ -40,7 +41,7 @@ class Request:
     """What the command line asks for: `jobs` 0 is as many as fit; `only` names cells; `settings` as in `--set`.
 
     `ray` is the address of a Ray cluster, empty for this machine. With `estimate` nothing is run but a few steps of
-    each kind of stage, on drawn pictures.
+    each kind of stage, on drawn pictures. With `so_far` nothing is run, and the table is of what is finished.
     """
 
     recipe: Path
@@ -50,10 +51,11 @@ class Request:
     settings: Sequence[str] = ()
     ray: str = ""
     estimate: bool = False
+    so_far: bool = False
 
 
 def make(asked: Request, dry: bool = False) -> list[Path]:
-    """Run what is missing and write the table; the paths of what was written.
+    """Run what is missing and write the table, before its end whenever one more seed is whole; what was written.
 
     Args:
         dry: run nothing and make no folder, print what would run.
@@ -74,6 +76,13 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
             out.mkdir(parents=True, exist_ok=True)
         jobs = jobs_of(runs, out, table.last_stage)
         mine = [job for job in jobs if job.run in chosen]
+
+        def write(seeds: list[int], failed: dict[str, str]) -> list[Path]:
+            some = [job for job in jobs if not seeds or job.run.seed in seeds]
+            return _write(table, cells, some, failed, out, told(mine, seeds))
+
+        if asked.so_far and not dry:
+            return write(whole_seeds(mine), {})
         work = read_work(out)
         with nullcontext(ThisMachine()) if dry else _place(asked) as place:
             limit = asked.jobs or place.places(work)
@@ -84,8 +93,12 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
                 print("\n".join(lines))
                 return []
             say("\n".join(lines[-2:]))
-            failed = work_off(mine, out, work, limit, place)
-        return _write(table, cells, jobs, failed, asked, out)
+            try:
+                failed = work_off(mine, out, work, limit, place, Looks(mine, write))
+            except KeyboardInterrupt:
+                say(f"{sum(job.finished for job in mine)} of {len(mine)} runs are finished: --so-far has their table")
+                raise
+        return _write(table, cells, jobs, failed, out)
 
 
 def _place(asked: Request) -> AbstractContextManager[Place]:
@@ -117,8 +130,9 @@ def _chosen(runs: list[Run], only: Sequence[str]) -> list[Run]:
 
 
 def _write(
-    table: TableSettings, cells: list[Cell], jobs: list[Job], failed: dict[str, str], asked: Request, out: Path
+    table: TableSettings, cells: list[Cell], jobs: list[Job], failed: dict[str, str], out: Path, first: str = ""
 ) -> list[Path]:
+    """Write the table of these runs; `first` stands above all that it says."""
     ready = [job for job in jobs if job.finished]
     if not ready:
         reason = next(iter(failed.values()), "nothing was run")
@@ -127,9 +141,10 @@ def _write(
     base = table.base if isinstance(table.base, str) else "in the table"
     folders = {cell.name: [job.folder for job in ready if job.run.cell is cell] for cell in cells}
     said = answers(results, folders)
+    below = notes(results, base, said)
+    said = [first, *said] if first else said
     for line in said:
         say(f"table: {plain(line)}")
-    below = notes(results, base, said)
     written, drawings = write_all(results, said, below, out), []
     for metric, ranked in results.ranked.items():
         path = out / f"ranks-{metric.replace(' ', '_')}.svg"
@@ -159,7 +174,8 @@ def _results(table: TableSettings, cells: list[Cell], jobs: list[Job], failed: d
             reasons[cell.name] = told[0]
         if done := _finished(mine, table):
             measured[cell.name] = over_folds([_measured(cell, fold, table) for fold in done])
-    return judge(table, [*cells, *means_of(table, cells)], measured, reasons, len(table.seed_list))
+    planned = len({job.run.seed for job in jobs})
+    return judge(table, [*cells, *means_of(table, cells)], measured, reasons, planned)
 
 
 def _which(run: Run, table: TableSettings) -> str:

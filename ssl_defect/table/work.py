@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +43,18 @@ class Crew:
     ended: int = 0
 
 
-def work_off(jobs: Sequence[Job], out: Path, work: Work, limit: int, place: Place | None = None) -> dict[str, str]:
+def work_off(
+    jobs: Sequence[Job],
+    out: Path,
+    work: Work,
+    limit: int,
+    place: Place | None = None,
+    look: Callable[[dict[str, str]], None] | None = None,
+) -> dict[str, str]:
     """Bring the runs up to date, `limit` at a time; the reasons of those that failed, by name.
+
+    Args:
+        look: called with these reasons after a run has ended, while others are still to come.
 
     Raises:
         UserError: another table works in `out`.
@@ -59,7 +69,10 @@ def work_off(jobs: Sequence[Job], out: Path, work: Work, limit: int, place: Plac
             crew.active |= {job.name: (job, None) for job in orphans}
             try:
                 while crew.waiting or crew.active:
+                    ended = crew.ended
                     _step(crew)
+                    if look and crew.ended > ended and (crew.waiting or crew.active):
+                        look(failed)
                     time.sleep(PAUSE)
             finally:
                 _stop(crew)
