@@ -17,6 +17,7 @@ from ssl_defect.table.settings import VALIDATION
 
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
 STRONG = "**"  # around words that a reader should see first, as Markdown has it
+FEW_JUDGES = 30  # defective validation images: an AUROC of 0.9 then has a standard error of 0.04 (Hanley & McNeil 1982)
 ALL = "all"  # how a budget without bound is written
 _OF_ONE_SEED = (
     "Where a cell has one seed alone, its intervals and p know the chance of the test images, not that of training: "
@@ -45,7 +46,7 @@ def answers(results: Results, folders: Folders) -> list[str]:
     return [
         *(_answer(one, results, folders) for one in asked),
         *([saved] if saved else []),
-        *_how_chosen(asked),
+        *_how_chosen(asked, results),
         *([_OF_ONE_SEED] if any(len(one.seeds) == 1 for one in results.measured.values()) else []),
         *unfinished(results),
         *([_OF_FOLDS] if results.table.folds else []),
@@ -113,19 +114,32 @@ def _by_test(asked: Question, results: Results) -> str:
     return f"{text}, {value_of(best):.3f}: {change} over {against}{more}"
 
 
-def _how_chosen(asked: Sequence[Question]) -> list[str]:
+def _how_chosen(asked: Sequence[Question], results: Results) -> list[str]:
     texts = []
     if any(one.chosen for one in asked):
         texts.append(
             "Validation chooses without the test images, so that they do not flatter what it takes; those differences "
             "are corrected for the number of such questions (Holm)."
         )
+        texts += _few_judges(results)
     if any(one.chosen is not one.highest for one in asked):
         texts.append(
             "What is highest on test was chosen by these images, which flatters its value; its difference is corrected "
             "for the number of rows (Holm)."
         )
     return texts
+
+
+def _few_judges(results: Results) -> list[str]:
+    """A warning where validation has few defective images: it then hardly tells good rows apart."""
+    counts = [fact["judges"] for one in results.measured.values() for fact in one.facts if fact.get("judges")]
+    fewest = min(counts, key=lambda one: int(one["defective"]), default=None)
+    if fewest is None or fewest["defective"] >= FEW_JUDGES:
+        return []
+    return [
+        f"Validation has {fewest['defective']} defective among {fewest['images']} images: too few to tell close rows "
+        "apart, so that other ones might choose another row."
+    ]
 
 
 def _difference(entry: Entry) -> str:

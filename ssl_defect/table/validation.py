@@ -13,7 +13,7 @@ from ssl_defect.compare.runs import costs_of
 from ssl_defect.data.store import AUDIT
 from ssl_defect.report.endings import ending
 from ssl_defect.table.expand import Cell
-from ssl_defect.table.measure import STAGES, VARIOUS, Measured, common, reached
+from ssl_defect.table.measure import STAGES, VARIOUS, Measured, common, reached, validation_counts
 from ssl_defect.table.settings import VALIDATION
 
 
@@ -42,11 +42,11 @@ def measure_validation(cell: Cell, folders: Sequence[tuple[int, Path]]) -> Measu
 
 def _facts(folder: Path) -> dict[str, Any]:
     audit, record = read_json(folder / "prepare" / AUDIT), read_record(folder / "finetune")
-    counts, told = audit["splits"]["val"], read_json(folder / "finetune" / "finetune.json")
+    told = read_json(folder / "finetune" / "finetune.json")
     return {
         "split": audit["split"],
         "split_digest": audit["split_digest"],
-        "validation": {"images": sum(counts.values()), "defective": sum(counts.values()) - counts.get("good", 0)},
+        "validation": validation_counts(folder),
         "metric": told.get("validation_metric", ""),
         "ending": ending(told, record.settings.get("batch_size") if record else None),
         "machine": record.machine if record else {},

@@ -190,3 +190,23 @@ def test_the_choice_by_validation_is_not_flattered_and_that_by_test_is() -> None
     assert abs(np.mean(taken["validation"])) < 3 * chance["validation"]
     assert np.mean(taken["test"]) > 10 * chance["test"]
     assert covered / times > 0.95 - 3 * np.sqrt(0.95 * 0.05 / times)
+
+
+@pytest.mark.parametrize(("defective", "said"), [(18, True), (29, True), (30, False)])
+def test_validation_with_few_defective_images_is_called_so(defective: int, said: bool) -> None:
+    found = results({("mae", "5"): 0.8})
+    for place, (cell, one) in enumerate(list(found.measured.items())):
+        judges = {"images": 72, "defective": defective if place == 1 else 40}
+        found.measured[cell] = replace(one, facts=[fact | {"judges": judges} for fact in one.facts])
+    warnings = [
+        line for line in answers(found, {}) if line.startswith(f"Validation has {defective} defective among 72 ")
+    ]
+    assert bool(warnings) == said
+
+
+def test_where_validation_does_not_choose_its_size_does_not_matter() -> None:
+    found = results({}, **{name: {"chosen_by": ""} for name in ("none-5", "none-all")})
+    for cell, one in list(found.measured.items()):
+        few = [fact | {"judges": {"images": 72, "defective": 1}} for fact in one.facts]
+        found.measured[cell] = replace(one, facts=few)
+    assert not [line for line in answers(found, {}) if line.startswith("Validation has")]
