@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Plan:
     inputs: dict[str, str]
     code: str
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits; two stages with the same one have the same result."""
         return digest([self.stage, self.settings, self.inputs, self.code])

@@ -121,16 +121,16 @@ def _step(crew: Crew) -> None:
             crew.work.look([job])
             _ended(crew, job, code)
     for job in list(crew.waiting):
-        if job.finished:
-            crew.waiting.remove(job)
-            _said(crew, job, "done")
-        elif blame := next((crew.broken[key] for key in job.fingerprints if key in crew.broken), None):
+        if blame := next((crew.broken[key] for key in job.fingerprints if key in crew.broken), None):
             crew.waiting.remove(job)
             crew.failed[job.name] = f"needs what failed in {blame}: {crew.failed[blame]}"
             _said(crew, job, f"failed, {crew.failed[job.name]}")
         elif _may_start(crew, job):
             crew.waiting.remove(job)
-            crew.active[job.name] = (job, None if _busy(job.folder) else _start(crew, job))
+            if job.finished:  # by a process of an earlier table
+                _said(crew, job, "done")
+            else:
+                crew.active[job.name] = (job, None if _busy(job.folder) else _start(crew, job))
 
 
 def _may_start(crew: Crew, job: Job) -> bool:

@@ -171,3 +171,18 @@ def test_the_reason_is_the_last_line_of_the_log(tmp_path: Path) -> None:
     assert reason_of(tmp_path, 1) == "disk full"
     assert reason_of(tmp_path, -15) == "killed by signal 15; last said: disk full"
     assert "code changed" in reason_of(tmp_path, 0)
+
+
+def test_while_runs_are_at_work_those_that_wait_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table looks four times a second, for hours, beside the runs that need the cores."""
+    crew = working.Crew(Work(), 1, [job(tmp_path, "mae", seed, 60.0) for seed in range(40)])
+    working._step(crew)
+    (process,) = [process for _, process in crew.active.values()]
+    assert process is not None
+    monkeypatch.setattr(Job, "finished", property(lambda self: pytest.fail(f"{self.name} is read again")))
+    monkeypatch.setattr("ssl_defect.fingerprints.digest", lambda _: pytest.fail("a fingerprint is made again"))
+    try:
+        working._step(crew)
+    finally:
+        process.terminate()
+        process.wait()
