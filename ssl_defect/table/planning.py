@@ -165,10 +165,11 @@ def overview(jobs: Sequence[Job], work: Work, side_by_side: int) -> list[str]:
     counts = {name: sum(stage.stage == name for _, stage in left.values()) for name in STAGES}
     counted = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"
     done = sum(job.finished for job in jobs)
+    time = estimate((stage for _, stage in left.values()), work, side_by_side)
     return [
         *lines,
         f"{len(jobs)} runs, {done} finished; stages to make: {counted}",
-        f"time with {side_by_side} side by side: {estimate((stage for _, stage in left.values()), work, side_by_side)}",
+        f"time with {side_by_side} side by side: {time}{'; --estimate tries it' if time == 'unknown' else ''}",
     ]
 
 

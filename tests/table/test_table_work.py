@@ -125,7 +125,7 @@ def test_the_overview_tells_what_runs_and_how_long(tmp_path: Path) -> None:
     assert "prepare shared with mae-seed0, pretrain shared with mae-seed0, finetune runs" in lines[1]
     assert lines[2:] == [
         "2 runs, 0 finished; stages to make: prepare 1, pretrain 1, finetune 2, evaluate 2",
-        "time with 1 side by side: unknown",
+        "time with 1 side by side: unknown; --estimate tries it",
     ]
     work_off(jobs[:1], tmp_path, read_work(tmp_path), 1)
     for stage, seconds in (("finetune", 60.0), ("evaluate", 30.0)):
