@@ -166,11 +166,20 @@ def overview(jobs: Sequence[Job], work: Work, side_by_side: int) -> list[str]:
     counted = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"
     done = sum(job.finished for job in jobs)
     time = estimate((stage for _, stage in left.values()), work, side_by_side)
+    hint = "; --estimate tries it" if time == "unknown" else _first_answer(jobs, work, side_by_side)
     return [
         *lines,
         f"{len(jobs)} runs, {done} finished; stages to make: {counted}",
-        f"time with {side_by_side} side by side: {time}{'; --estimate tries it' if time == 'unknown' else ''}",
+        f"time with {side_by_side} side by side: {time}{hint}",
     ]
+
+
+def _first_answer(jobs: Sequence[Job], work: Work, side_by_side: int) -> str:
+    """When the first seed is whole; empty where there is one alone, or it is whole, or that is not known."""
+    seeds = list(dict.fromkeys(job.run.seed for job in jobs))
+    first = to_do([job for job in jobs if job.run.seed == seeds[0]], work) if len(seeds) > 1 else {}
+    time = estimate((stage for _, stage in first.values()), work, side_by_side)
+    return f", a first answer after {time}" if time.startswith("about") else ""
 
 
 def _states(job: Job, work: Work, owners: dict[str, Job]) -> str:

@@ -137,6 +137,9 @@ def test_the_overview_tells_what_runs_and_how_long(tmp_path: Path) -> None:
     left = [stage for _, stage in to_do(jobs, work).values()]
     assert estimate(left, work, 1) == "about 1:30"
     assert estimate(left, work, 8) == "about 1:00"  # the longest stage alone
+    assert overview(jobs, work, 1)[-1] == "time with 1 side by side: about 1:30"  # the first seed is there
+    more = [job(tmp_path, "mae", seed, 0.0) for seed in (1, 2)]
+    assert overview(more, work, 1)[-1] == "time with 1 side by side: about 3:00, a first answer after about 1:30"
     other = [stage for _, stage in to_do([job(tmp_path, "moco", 0)], work).values()]
     assert estimate(other, work, 1) == "at least 1:30 (1 of 3 stages unknown)"  # no pretraining by moco yet
     assert estimate([*left, *other], work, 1) == "at least 3:00 (1 of 5 stages unknown)"
