@@ -98,7 +98,7 @@ def test_an_estimate_of_what_was_never_run(
     )
     make(Request(recipe, here / "out"), dry=True)
     assert "time with" in (told := capsys.readouterr().out)
-    assert told.rstrip().endswith("unknown")
+    assert told.rstrip().endswith("unknown; --estimate tries it")
     assert not began
 
     done = CliRunner().invoke(app, ["table", str(recipe), "--out", "out", "--estimate"])
