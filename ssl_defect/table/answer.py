@@ -37,9 +37,7 @@ def answers(results: Results, folders: Folders) -> list[str]:
     is shown to be better. Words between `STRONG` are to be seen first. None for a table without a baseline, or where a
     group has no second cell, or of validation: what it shows is for choosing.
     """
-    if not results.table.baseline or results.table.metrics[0] == VALIDATION:
-        return []
-    asked = questions(results)
+    asked = _asked(results)
     if not asked:
         return []
     saved = _labels_saved(asked, results)
@@ -53,6 +51,33 @@ def answers(results: Results, folders: Folders) -> list[str]:
     ]
 
 
+def _asked(results: Results) -> list[Question]:
+    choosing = results.table.metrics[0] == VALIDATION
+    return questions(results) if results.table.baseline and not choosing else []
+
+
+def in_short(results: Results) -> str:
+    """What several answers come to: what is shown to be better than the baseline, or how much better it may be.
+
+    Empty where `answers` has one or none.
+    """
+    asked = _asked(results)
+    if len(asked) < 2:
+        return ""
+    base, metric = _row(asked[0].base.cell, results), asked[0].base.metric
+    taken = [(one, _gain(one, results)) for one in asked]
+    found = [f"{_place(one.base.cell, results)}{_row(one.taken.cell, results)} ({gain})" for one, gain in taken if gain]
+    if found:
+        rest = "; nothing else is shown to be" if len(found) < len(asked) else ""
+        return f"{STRONG}In short, better than {base}{STRONG}: {'; '.join(found)}{rest}."
+    text = f"{STRONG}In short, nothing is shown to be better than {base}{STRONG}"
+    highs = [one.chosen.change["high"] for one in asked if one.chosen and one.chosen.change]
+    known = [high for high in highs if high is not None]
+    if not known or better(metric) < 0:
+        return f"{text}."
+    return f"{text}; by their intervals, what validation chooses may gain up to {max(0.0, *known):.3f} of {metric}."
+
+
 def plain(text: str) -> str:
     """Without the marks of strong words, for a terminal."""
     return text.replace(STRONG, "")
@@ -61,6 +86,16 @@ def plain(text: str) -> str:
 def unfinished(results: Results) -> list[str]:
     """Warnings where fine-tunings may not have had enough steps, or patience."""
     return too_short([fact["ending"] for one in results.measured.values() for fact in one.facts])
+
+
+def _gain(asked: Question, results: Results) -> str:
+    """The difference of what is taken, if it is shown to be better than the baseline, else empty."""
+    change = asked.taken.change or {}
+    if asked.taken is asked.base or not change:
+        return ""
+    p = asked.p if asked.chosen else change["holm"]
+    shown = _word(change, p, asked.taken.metric, results.table.level) == "better"
+    return f"{change['value']:+.3f}" if shown else ""
 
 
 def _answer(asked: Question, results: Results, folders: Folders) -> str:

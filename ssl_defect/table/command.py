@@ -12,7 +12,7 @@ from ssl_defect.artifacts import atomic
 from ssl_defect.console import say
 from ssl_defect.data.contents import remembering
 from ssl_defect.errors import UserError, clear_system_errors
-from ssl_defect.table.answer import answers, plain
+from ssl_defect.table.answer import answers, in_short, plain
 from ssl_defect.table.average import means_of
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, Run, baseline_of, cells_of, runs_of
@@ -142,7 +142,7 @@ def _write(
     folders = {cell.name: [job.folder for job in ready if job.run.cell is cell] for cell in cells}
     said = answers(results, folders)
     below = notes(results, base, said)
-    said = [first, *said] if first else said
+    said = [*filter(None, [first, in_short(results)]), *said]
     for line in said:
         say(f"table: {plain(line)}")
     written, drawings = write_all(results, said, below, out), []

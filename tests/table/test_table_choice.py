@@ -11,7 +11,7 @@ import pytest
 from test_table_results import STRENGTH, measured
 
 from ssl_defect.artifacts import write_json
-from ssl_defect.table.answer import answers
+from ssl_defect.table.answer import answers, in_short
 from ssl_defect.table.average import means_of
 from ssl_defect.table.choice import Question, questions
 from ssl_defect.table.expand import cells_of
@@ -210,3 +210,34 @@ def test_where_validation_does_not_choose_its_size_does_not_matter() -> None:
         few = [fact | {"judges": {"images": 72, "defective": 1}} for fact in one.facts]
         found.measured[cell] = replace(one, facts=few)
     assert not [line for line in answers(found, {}) if line.startswith("Validation has")]
+
+
+def test_in_short_is_what_is_shown_or_how_much_may_be() -> None:
+    unsure = results({("mae", "5"): 0.8, ("mae", "all"): 0.8})
+    high = max(asked(unsure, budget).taken.change["high"] for budget in ("5", "all"))  # type: ignore[index]
+    assert high > 0
+    assert in_short(unsure) == (
+        "**In short, nothing is shown to be better than none**; by their intervals, what validation chooses may gain "
+        f"up to {high:.3f} of image auroc."
+    )
+    sure = results({("moco", "5"): 0.8, ("mae", "all"): 0.8})
+    gain = asked(sure).taken.change["value"]  # type: ignore[index]
+    assert in_short(sure) == (
+        f"**In short, better than none**: labels 5: moco ({gain:+.3f}); nothing else is shown to be."
+    )
+    themselves = results({("none", "5"): 0.9, ("none", "all"): 0.9})
+    assert in_short(themselves) == "**In short, nothing is shown to be better than none**."
+    good_alone = {name: {"chosen_by": ""} for name in ("none-5", "none-all")}  # where validation cannot choose
+    best = asked(results({}, **good_alone)).highest
+    assert f"labels 5: moco ({best.change['value']:+.3f})" in in_short(results({}, **good_alone))  # type: ignore[index]
+
+
+def test_one_answer_needs_no_summary() -> None:
+    found = results({("mae", "5"): 0.8})
+    one = [name for name in found.measured if name.endswith("5")]
+    table = found.table.model_copy(update={"baseline": {}})
+    assert in_short(replace(found, table=table)) == ""
+    cells = [cell for cell in found.cells if cell.name in one]
+    alone = judge(found.table, cells, {name: found.measured[name] for name in one}, {}, 3)
+    assert len(questions(alone)) == 1
+    assert in_short(alone) == ""
