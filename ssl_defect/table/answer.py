@@ -71,8 +71,8 @@ def in_short(results: Results) -> str:
         rest = "; nothing else is shown to be" if len(found) < len(asked) else ""
         return f"{STRONG}In short, better than {base}{STRONG}: {'; '.join(found)}{rest}."
     text = f"{STRONG}In short, nothing is shown to be better than {base}{STRONG}"
-    highs = [one.chosen.change["high"] for one in asked if one.chosen and one.chosen.change]
-    known = [high for high in highs if high is not None]
+    highs = [(one.chosen.change["high"], _room(one.base)) for one in asked if one.chosen and one.chosen.change]
+    known = [min(high, room) for high, room in highs if high is not None]
     if not known or better(metric) < 0:
         return f"{text}."
     return f"{text}; by their intervals, what validation chooses may gain up to {max(0.0, *known):.3f} of {metric}."
@@ -86,6 +86,11 @@ def plain(text: str) -> str:
 def unfinished(results: Results) -> list[str]:
     """Warnings where fine-tunings may not have had enough steps, or patience."""
     return too_short([fact["ending"] for one in results.measured.values() for fact in one.facts])
+
+
+def _room(base: Result) -> float:
+    """How much better than the baseline a metric can be: few seeds make intervals that reach past 1."""
+    return float("inf") if base.metric.startswith("task ") else 1 - value_of(base)
 
 
 def _gain(asked: Question, results: Results) -> str:

@@ -232,6 +232,21 @@ def test_in_short_is_what_is_shown_or_how_much_may_be() -> None:
     assert f"labels 5: moco ({best.change['value']:+.3f})" in in_short(results({}, **good_alone))  # type: ignore[index]
 
 
+def test_what_may_be_gained_ends_where_the_metric_does() -> None:
+    found = results({("none", "all"): 0.8})
+    for name, values, best in (("none-5", [0.8, 0.6], 0.5), ("mae-5", [0.5, 0.95], 0.6)):
+        one = found.measured[name]
+        parts = {"image auroc": one.without["image auroc"][:2]}
+        points = {"image auroc": np.array(values)}
+        validation = np.full((1, 2), best)
+        found.measured[name] = replace(one, seeds=[0, 1], points=points, without=parts, validation=validation)
+    found = judge(found.table, found.cells, found.measured, {}, 3)
+    change = asked(found).taken.change
+    assert change
+    assert change["high"] > 0.3
+    assert in_short(found).endswith(" may gain up to 0.300 of image auroc.")
+
+
 def test_one_answer_needs_no_summary() -> None:
     found = results({("mae", "5"): 0.8})
     one = [name for name in found.measured if name.endswith("5")]
