@@ -69,6 +69,16 @@ def test_the_loop_is_measured_term_by_term() -> None:
 
 
 @pytest.mark.slow
+def test_depthwise_convolutions_are_timed_on_both_sides() -> None:
+    shown = start("benchmarks/depthwise.py", "--backbones", "test_convnext", "--rounds", "1").stdout
+    found = json.loads(shown[shown.index("{") :])["found"]
+    assert all(len(one["ms"][side]) == 1 and one["ms"][side][0] > 0 for one in found for side in ("torch", "ours"))
+    apart = [float(line.split("|")[-2]) for line in shown.splitlines() if line.startswith("| `")]
+    assert len(apart) == len(found) == 6
+    assert max(apart) < 1e-3
+
+
+@pytest.mark.slow
 def test_recipes_of_lightly_are_timed() -> None:
     small = ["--size", "32", "--batch", "8", "--rounds", "1", "--steps", "1", "--warm", "1", "--threads", "1"]
     shown = start("benchmarks/lightly_recipes.py", "--only", "byol", "--images", "64", "--workers", "1", *small).stdout
