@@ -64,7 +64,7 @@ def work_off(
     if left:
         with _alone(out), _told_to_end():
             orphans = [job for job in left if _busy(job.folder)]  # at work for a table that was killed
-            others = [job for job in left if job not in orphans]
+            others = _in_order([job for job in left if job not in orphans], work)
             crew = Crew(work, limit, others, place or ThisMachine(), failed=failed, total=len(left))
             crew.active |= {job.name: (job, None) for job in orphans}
             try:
@@ -77,6 +77,13 @@ def work_off(
             finally:
                 _stop(crew)
     return failed
+
+
+def _in_order(jobs: Sequence[Job], work: Work) -> list[Job]:
+    """Seed by seed, first the runs that pretrain: what is shared is there early, and none is left for the end alone."""
+    owners = {job.name for job, stage in to_do(jobs, work).values() if stage.stage == "pretrain"}
+    seeds = list(dict.fromkeys(job.run.seed for job in jobs))
+    return sorted(jobs, key=lambda job: (seeds.index(job.run.seed), job.name not in owners))
 
 
 @contextmanager

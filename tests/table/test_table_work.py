@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,19 @@ def test_while_runs_are_at_work_those_that_wait_cost_nothing(tmp_path: Path, mon
     finally:
         process.terminate()
         process.wait()
+
+
+def test_pretrainings_come_first_of_a_seed_and_seeds_one_after_the_other(tmp_path: Path) -> None:
+    few = [job(tmp_path, method, seed) for seed in (0, 1) for method in ("mae", "moco")]
+    jobs = []  # each with few labels, then with more: these share its pretraining
+    for one in few:
+        learnt = replace(one.stages[2], settings=one.stages[2].settings | {"labels": 10})
+        run = replace(one.run, name=f"{one.name}-more")
+        jobs += [one, Job(run, tmp_path / run.name, (*one.stages[:2], learnt))]
+    pretraining = ["mae-seed0", "moco-seed0"]
+    others = ["mae-seed0-more", "moco-seed0-more", "mae-seed1", "mae-seed1-more", "moco-seed1", "moco-seed1-more"]
+    assert [one.name for one in working._in_order(jobs, read_work(tmp_path))] == [*pretraining, *others]
+    work = read_work(tmp_path)
+    work.done |= {few[0].stages[1].fingerprint}  # what is pretrained already waits its turn
+    order = ["moco-seed0", "mae-seed0", "mae-seed0-more", "moco-seed0-more"]
+    assert [one.name for one in working._in_order(jobs, work)][:4] == order
