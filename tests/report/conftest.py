@@ -61,6 +61,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     driver.execute_cdp_cmd("Network.enable", {})
+    driver.get("about:blank")  # the browser's own first page would go on fetching its pictures into our log
     yield driver
     driver.quit()
     shutil.rmtree(profile, ignore_errors=True)
