@@ -6,7 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from packaging.version import Version
+
+# no test is timed: on a busy machine a draw may wait a second for a core
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
