@@ -30,7 +30,7 @@ class DepthwiseConv2d(nn.Conv2d):
     """`nn.Conv2d` of one filter per channel that trains fast where the map is smaller than the kernel.
 
     There, as in the last stages of a small picture, oneDNN has no kernel for the gradient of the weights but its
-    reference one, which on a CPU takes as long as all the rest of a step (experiments/benchmarks).
+    reference one, which on a CPU takes up to half of a step at 64 px (experiments/benchmarks).
     """
 
     def forward(self, x: Tensor) -> Tensor:

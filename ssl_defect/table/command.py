@@ -25,7 +25,7 @@ from ssl_defect.table.planning import Job, jobs_of, overview, read_work
 from ssl_defect.table.protocol import notes
 from ssl_defect.table.results import Results, judge
 from ssl_defect.table.settings import TableSettings, load_table
-from ssl_defect.table.so_far import Looks, told, whole_seeds
+from ssl_defect.table.so_far import Looks, standing, whole_seeds
 from ssl_defect.table.trial import try_stages
 from ssl_defect.table.validation import measure_validation
 from ssl_defect.table.work import work_off
@@ -79,7 +79,7 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
 
         def write(seeds: list[int], failed: dict[str, str]) -> list[Path]:
             some = [job for job in jobs if not seeds or job.run.seed in seeds]
-            return _write(table, cells, some, failed, out, told(mine, seeds))
+            return _write(table, cells, some, failed, out, standing(mine, seeds))
 
         if asked.so_far and not dry:
             return write(whole_seeds(mine), {})

@@ -15,7 +15,6 @@ from ssl_defect.compare.measure import TOLERANCE, families, recorded
 from ssl_defect.compare.runs import Run
 from ssl_defect.compare.seeds import parts
 from ssl_defect.config import load_recipe
-from ssl_defect.data.store import AUDIT
 from ssl_defect.evaluate.bootstrap import leave_out, with_interval
 from ssl_defect.evaluate.metrics import WHY
 from ssl_defect.evaluate.spread import p_value
@@ -160,13 +159,13 @@ def _facts(run: Run) -> dict[str, Any]:
         "versions": records[-1].versions if records else {},
         "ending": ending(run.records.finetune, run.records.recipe.finetune.batch_size),
         "chosen_by": run.records.finetune.get("validation_metric") or "",
-        "judges": validation_counts(run.folder),
+        "judges": validation_counts(run.records.audit),
     }
 
 
-def validation_counts(folder: Path) -> dict[str, int]:
-    """A run's validation images, and how many of them are defective."""
-    counts = read_json(folder / "prepare" / AUDIT)["splits"]["val"]
+def validation_counts(audit: dict[str, Any]) -> dict[str, int]:
+    """The validation images that an audit counts, and how many of them are defective."""
+    counts = audit["splits"]["val"]
     return {"images": sum(counts.values()), "defective": sum(counts.values()) - counts.get("good", 0)}
 
 

@@ -17,7 +17,7 @@ def whole_seeds(jobs: Sequence[Job], failed: Collection[str] = ()) -> list[int]:
     return [seed for seed in seeds if seed not in waited]
 
 
-def told(jobs: Sequence[Job], seeds: Sequence[int]) -> str:
+def standing(jobs: Sequence[Job], seeds: Sequence[int]) -> str:
     """The sentence above a table of whole `seeds`, or of all that is finished where there is none; empty at its end."""
     done = sum(job.finished for job in jobs)
     if done == len(jobs):

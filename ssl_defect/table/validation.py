@@ -46,7 +46,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     return {
         "split": audit["split"],
         "split_digest": audit["split_digest"],
-        "validation": validation_counts(folder),
+        "validation": validation_counts(audit),
         "metric": told.get("validation_metric", ""),
         "ending": ending(told, record.settings.get("batch_size") if record else None),
         "machine": record.machine if record else {},

@@ -17,7 +17,7 @@ from ssl_defect.errors import UserError
 from ssl_defect.table import command
 from ssl_defect.table.command import Request, make
 from ssl_defect.table.planning import Job, read_work
-from ssl_defect.table.so_far import Looks, told, whole_seeds
+from ssl_defect.table.so_far import Looks, standing, whole_seeds
 from ssl_defect.table.work import work_off
 
 SMALL: dict[str, Any] = {
@@ -44,13 +44,13 @@ def test_a_seed_is_whole_when_nothing_of_it_is_to_come(tmp_path: Path) -> None:
     made(tmp_path, jobs, ["mae-seed0", "mae-seed1"])
     assert whole_seeds(jobs) == []
     assert whole_seeds(jobs, {"moco-seed1"}) == [1]  # it failed
-    assert told(jobs, []).startswith("**So far**: of no whole seed, with 2 of 4 runs finished.")
+    assert standing(jobs, []).startswith("**So far**: of no whole seed, with 2 of 4 runs finished.")
     made(tmp_path, jobs, ["moco-seed0"])
     assert whole_seeds(jobs) == [0]
-    assert told(jobs, [0]).startswith("**So far**: of seed 0, with 3 of 4 runs finished.")
+    assert standing(jobs, [0]).startswith("**So far**: of seed 0, with 3 of 4 runs finished.")
     made(tmp_path, jobs, ["moco-seed1"])
     assert whole_seeds(jobs) == [0, 1]
-    assert told(jobs, [0, 1]) == ""
+    assert standing(jobs, [0, 1]) == ""
 
 
 @pytest.mark.usefixtures("pretend")
