@@ -72,7 +72,7 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
     out = asked.out or Path("reports") / table.name
     chosen = _chosen(runs, asked.only)
     with clear_system_errors(out), remembering(out / DIGESTS):
-        if not dry:
+        if not (dry or asked.so_far):
             out.mkdir(parents=True, exist_ok=True)
         jobs = jobs_of(runs, out, table.last_stage)
         mine = [job for job in jobs if job.run in chosen]

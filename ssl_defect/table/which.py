@@ -42,10 +42,11 @@ def which(root: str, asked: Request, dry: bool = False) -> list[Path]:
     root = _plain(root)
     recipe = recipe_for(root, asked.settings)
     out = asked.out or Path("reports") / str(recipe["name"])
-    if dry or asked.estimate:
+    if not dry:
+        _check_owner(out, root)
+    if dry or asked.estimate or asked.so_far:
         with TemporaryDirectory(prefix="ssl-defect-") as folder:
             return make(replace(asked, recipe=_write(recipe, Path(folder), root), out=out), dry)
-    _check_owner(out, root)
     with clear_system_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         path = _write(recipe, out, root)

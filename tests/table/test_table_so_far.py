@@ -93,6 +93,7 @@ def test_what_is_finished_can_be_seen_without_running_more(here: Path, monkeypat
     nothing = CliRunner().invoke(app, asked)
     assert isinstance(nothing.exception, UserError)
     assert "no run of the table is finished" in str(nothing.exception)
+    assert not out.exists()
     make(Request(recipe, out, 1, only=["*-seed0"]))
     alone = table_of(out)["results"]
     assert "So far" not in str(table_of(out)["answers"])  # all that was asked for is there

@@ -166,3 +166,10 @@ def test_one_command_from_a_folder_to_the_answer(here: Path, monkeypatch: pytest
     assert isinstance(again.exception, UserError)
     assert "not a recipe that `which` wrote" in str(again.exception)
     assert (out / "which.yaml").read_text() == "base: 3\n"
+
+
+def test_a_look_at_what_was_never_begun_leaves_nothing(tmp_path: Path) -> None:
+    asked = Request(Path(), tmp_path / "out", settings=SMALL, so_far=True)
+    with pytest.raises(UserError, match="no run of the table is finished"):
+        which(str(parts(tmp_path / "parts")), asked)
+    assert not (tmp_path / "out").exists()
