@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -53,7 +53,7 @@ def read_yaml(path: Path, kind: str = RECIPE, examples: str = "experiments/") ->
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot read the recipe ({error.strerror}); give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, a date that there is not
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
         raise UserError(f"{path}: not valid YAML{line}; see {examples} for examples") from error
@@ -82,12 +82,14 @@ def _override(raw: dict[str, Any], text: str) -> None:
     *sections, last = key.strip().split(".")
     target = raw
     for section in sections:
-        target = target.setdefault(section, {})
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
         if not isinstance(target, dict):
             raise UserError(f"--set {text}: '{section}' is a value, not a section")
     try:
         target[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise UserError(f"--set {text}: the value is not valid YAML; put it in quotes") from error
 
 
@@ -117,7 +119,8 @@ def _lines(kind: type[Settings], error: ValidationError, where: str, prefix: str
         else:
             message = item["msg"].removeprefix("Value error, ")
             choice = nearest(str(item["input"]), _choices(item)) if item["type"] == "literal_error" else ""
-            reason = f"{message[0].lower()}{message[1:]}, got {item['input']!r}{choice}" if path else message
+            got = "" if isinstance(item["input"], dict) else f", got {item['input']!r}"  # a whole section says nothing
+            reason = f"{message[0].lower()}{message[1:]}{got}{choice}" if path else message
         lines.append(f"{where}: {key or 'recipe'}: {reason}")
     return lines
 
@@ -128,10 +131,16 @@ def _choices(item: Any) -> list[str]:
 
 def _section(kind: type[Settings], path: list[str]) -> type[Settings]:
     for part in path:
-        inner = kind.model_fields[part].annotation
-        if isinstance(inner, type) and issubclass(inner, Settings):
-            kind = inner
+        if part in kind.model_fields:  # else a place in a list
+            kind = _settings_in(kind.model_fields[part].annotation) or kind
     return kind
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    """The settings that a field holds: as they are, in a list, or optional."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next(filter(None, map(_settings_in, get_args(annotation))), None)
 
 
 def dump_yaml(recipe: Recipe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -106,6 +107,29 @@ def plan(recipe: Recipe, last: str = "report", inputs: Inputs | None = None) -> 
     return plans
 
 
+def altered(recipe: Recipe, records: Mapping[str, Record | None]) -> str:
+    """In words, the first setting that finished stages were not made with; empty where all are as the recipe says.
+
+    Reads no pictures and imports no method. Settings that one of both does not have are passed over: those of another
+    version, and options that the recipe leaves to their defaults.
+    """
+    for name, record in records.items():
+        found = _unlike(record.settings, _settings(recipe, name, {}, None)) if record else ""
+        if found:
+            return f"'{name}' was made with {found}"
+    return ""
+
+
+def _unlike(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    for key in sorted(old.keys() & new.keys()):
+        one, other = old[key], new[key]
+        inner = isinstance(one, dict) and isinstance(other, dict)
+        found = _unlike(one, other) if inner else "" if one == other else f" {one!r}, and the recipe says {other!r}"
+        if found:
+            return f"{key}.{found}" if inner else f"{key}{found}"
+    return ""
+
+
 def options(recipe: Recipe) -> dict[str, Settings]:
     """The `options` of data, pretrain and finetune, validated by the source, the method and the task.
 
@@ -130,26 +154,33 @@ def options(recipe: Recipe) -> dict[str, Settings]:
     return found
 
 
-def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings], seen: Inputs) -> dict[str, Any]:
-    """The settings that decide what a stage computes: not where the pictures lie, nor on which machine."""
+def _settings(recipe: Recipe, name: str, chosen: dict[str, Settings], seen: Inputs | None) -> dict[str, Any]:
+    """The settings that decide what a stage computes: not where the pictures lie, nor on which machine.
+
+    Without `chosen` options are as the recipe has them, without `seen` no file is read.
+    """
     whole = recipe.model_dump(mode="json")
-    if name == "prepare":
-        return {**whole["data"], "root": None, "options": chosen["data"].model_dump(mode="json")}
     if name == "report":
         return whole
+    if name == "prepare":
+        return {**whole["data"], "root": None} | _options_of("data", chosen)
     section = {**whole[name], "seed": recipe.seed, "precision": recipe.compute.precision}
     if name == "pretrain":
         if not METHODS[recipe.pretrain.method][0]:  # nothing is trained: only where the weights come from counts
             section = {"method": recipe.pretrain.method, "start": recipe.pretrain.start}
-        section |= {"seed": recipe.pretrain_seed, "model": whole["model"], "start_file": _start_file(recipe, seen)}
+        section |= {"seed": recipe.pretrain_seed, "model": whole["model"]}
+        section |= {"start_file": _start_file(recipe, seen)} if seen else {}
     if name == "finetune" and recipe.anomaly:
-        section = {**whole["anomaly"], "seed": recipe.seed, "options": chosen["anomaly"].model_dump(mode="json")}
-        return section | {"backbone": recipe.model.backbone}
-    if name == "finetune":
+        section = {**whole["anomaly"], "seed": recipe.seed, "backbone": recipe.model.backbone}
+        return section | _options_of("anomaly", chosen)
+    if name == "finetune" and seen:
         section["teacher_file"] = _teacher_file(recipe, seen)
-    if name in chosen:
-        section["options"] = chosen[name].model_dump(mode="json")
-    return section
+    return section | _options_of(name, chosen)
+
+
+def _options_of(section: str, chosen: dict[str, Settings]) -> dict[str, Any]:
+    """The options of a section with every default, where they are chosen."""
+    return {"options": chosen[section].model_dump(mode="json")} if section in chosen else {}
 
 
 def _start_file(recipe: Recipe, seen: Inputs) -> str:

@@ -55,10 +55,10 @@ def run(
     names = _between(first, last)
     options(recipe)
     with clear_system_errors(out), _locked(out):
-        with artifacts.atomic(out / "recipe.yaml") as temporary:
-            temporary.write_text(dump_yaml(recipe), encoding="utf-8")
         plans = plan(recipe, last)
         _require_earlier(out, plans, first)
+        with artifacts.atomic(out / "recipe.yaml") as temporary:  # not before: what cannot run leaves the old one
+            temporary.write_text(dump_yaml(recipe), encoding="utf-8")
         return {name: _bring_up_to_date(recipe, out, plans[name], force) for name in names}
 
 
@@ -75,7 +75,8 @@ def runs_of(recipe: Recipe, out: Path) -> list[tuple[Recipe, Path]]:
     options(recipe)
     alone = recipe.model_copy(update={"finetune": FinetuneSettings()})
     alone.model_fields_set.discard("finetune")
-    return [(recipe.model_copy(update={"anomaly": None}), out), (alone, out.with_name(f"{out.name}-anomaly"))]
+    beside = out if out.name not in {"", ".."} else out.resolve()  # `.` has no name
+    return [(recipe.model_copy(update={"anomaly": None}), out), (alone, beside.with_name(f"{beside.name}-anomaly"))]
 
 
 def status(out: Path) -> list[StageStatus]:

@@ -67,6 +67,28 @@ def test_a_wrong_setting_is_one_line(
         assert part in str(error.value)
 
 
+def test_an_unknown_key_of_an_optional_section_lists_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"anomaly\.detectr: unknown key; accepted: detector, options; did you mean"):
+        load_recipe(write(tmp_path, MINIMAL), ["anomaly.detectr=knn"])
+
+
+def test_an_empty_section_can_be_set(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, {**MINIMAL, "finetune": None}), ["finetune.steps=5"])
+    assert recipe.finetune.steps == 5
+
+
+def test_a_mistake_between_two_settings_does_not_repeat_the_section(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"finetune: .*got \[0\.9, 0\.1\]$"):
+        load_recipe(write(tmp_path, MINIMAL), ["finetune.milestones=[0.9, 0.1]"])
+
+
+def test_a_day_that_there_is_not_is_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the value is not valid YAML; put it in quotes"):
+        load_recipe(write(tmp_path, MINIMAL), ["report.title=2024-13-45"])
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_recipe(write(tmp_path, "name: 2024-13-45\n"))
+
+
 @pytest.mark.parametrize(
     ("section", "key", "name", "expected"),
     [

@@ -173,6 +173,47 @@ def test_one_stage_alone_needs_the_earlier_ones(fake, recipe: Recipe, tmp_path: 
     assert pipeline.run(recipe, tmp_path / "runs" / "a", "finetune", "finetune") == {"finetune": "ran"}
 
 
+def test_what_cannot_run_leaves_the_recipe_of_the_run(fake, recipe: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "a"
+    pipeline.run(recipe, out)
+    before = (out / "recipe.yaml").read_bytes()
+    (tmp_path / "raw.txt").rename(tmp_path / "gone.txt")
+    with pytest.raises(FileNotFoundError):
+        pipeline.run(change(recipe, "finetune", steps=7), out)
+    (tmp_path / "gone.txt").rename(tmp_path / "raw.txt")
+    with pytest.raises(UserError, match="'finetune' is stale"):
+        pipeline.run(change(recipe, "finetune", steps=7), out, "evaluate")
+    assert (out / "recipe.yaml").read_bytes() == before
+
+
+def test_a_recipe_that_results_were_not_made_with_is_told(fake, recipe: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "a"
+    recipe = change(recipe, "finetune", task="segmentation")
+    pipeline.run(recipe, out, last="evaluate")
+    records = {name: artifacts.read_record(out / name) for name in ("prepare", "pretrain", "finetune", "evaluate")}
+    assert fingerprints.altered(recipe, records) == ""
+    assert fingerprints.altered(change(recipe, "data", root="/elsewhere"), records) == ""
+    steps = f"'finetune' was made with steps {recipe.finetune.steps}, and the recipe says 7"
+    assert fingerprints.altered(change(recipe, "finetune", steps=7), records) == steps
+    assert "'evaluate' was made with seed 0" in fingerprints.altered(
+        recipe.model_copy(update={"seed": 5}), {"evaluate": records["evaluate"]}
+    )
+    options = change(recipe, "finetune", options={"decoder_width": 8})
+    assert "options.decoder_width 32, and the recipe says 8" in fingerprints.altered(options, records)
+
+
+def test_detectors_beside_each_other_have_names_where_the_folder_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    both = Recipe.model_validate(
+        {"name": "r", "data": {"source": "synthetic", "root": "x"}, "finetune": {}, "anomaly": {"detector": "knn"}}
+    )
+    folders = [folder for _, folder in pipeline.runs_of(both, Path("."))]
+    assert folders == [Path("."), tmp_path.with_name(f"{tmp_path.name}-anomaly")]
+    assert [folder for _, folder in pipeline.runs_of(both, Path("reports/r"))][1] == Path("reports/r-anomaly")
+
+
 def test_force_runs_what_is_fresh(fake, recipe: Recipe, tmp_path: Path) -> None:
     pipeline.run(recipe, tmp_path / "runs" / "a")
     assert pipeline.run(recipe, tmp_path / "runs" / "a", "evaluate", force=True)["evaluate"] == "ran"
@@ -226,6 +267,11 @@ def test_a_file_in_the_way_is_said_so(fake, recipe: Recipe, tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="give a folder that you may write"):
         pipeline.run(recipe, tmp_path / "file")
+
+
+def test_a_name_that_no_system_takes_is_said_so(fake, recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give a folder that you may write"):
+        pipeline.run(recipe, tmp_path / ("x" * 300))
 
 
 def test_no_run_is_said_so(tmp_path: Path) -> None:

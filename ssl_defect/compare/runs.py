@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ssl_defect.artifacts import Record, digest
 from ssl_defect.config import load_recipe
 from ssl_defect.errors import UserError
+from ssl_defect.fingerprints import altered
 from ssl_defect.report.numbers import ABSENT
 from ssl_defect.report.records import DEFECTIVE, RunRecords, read_run
 from ssl_defect.report.verdict import WITHOUT, method_name
@@ -169,7 +170,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     """Read the runs, each named after its folder.
 
     Raises:
-        UserError: fewer than two folders, one given twice, one that is no run, was not evaluated or is damaged.
+        UserError: fewer than two folders, one given twice, one that is no run, was not evaluated, is damaged, or
+            has a recipe that its results were not made with.
     """
     if len(folders) < 2:
         raise UserError(f"a comparison needs two runs or more, got {len(folders)}; give the folders of finished runs")
@@ -183,11 +185,17 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not (folder / "evaluate" / "metrics.json").is_file():
             again = f"ssl-defect run {folder / 'recipe.yaml'} --out {folder} --to evaluate"
             raise UserError(f"{folder}: not evaluated (no evaluate/metrics.json in it); run `{again}` first")
-    names = _names(folders)
-    return [
-        Run(name, folder, read_run(load_recipe(folder / "recipe.yaml"), folder))
-        for name, folder in zip(names, folders, strict=True)
-    ]
+    return [Run(name, folder, _records(folder)) for name, folder in zip(_names(folders), folders, strict=True)]
+
+
+def _records(folder: Path) -> RunRecords:
+    """What the run holds; a run that was begun anew with other settings would show those beside its old results."""
+    path = folder / "recipe.yaml"
+    found = read_run(load_recipe(path), folder)
+    if told := altered(found.recipe, found.stages):
+        todo = f"finish it: `ssl-defect run {path} --out {folder} --to evaluate`, or put the recipe back"
+        raise UserError(f"{folder}: {told}; {todo}")
+    return found
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -23,7 +23,8 @@ Pixels = npt.NDArray[np.uint8]
 SMALLEST = 8  # pixels; a side below this is no picture of a part
 MOST_PIXELS = 178_956_970  # the decoder's own limit against decompression bombs
 GREY_TOLERANCE = 2  # levels that the channels of a grey picture saved as colour may differ by
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})  # grey of more than 8 bits
+GREY_MODES = frozenset({"1", "L", "LA", "La", "F"}) | DEEP
 PLAIN = frozenset({"L", "RGB"})
 FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, OverflowError)
@@ -81,6 +82,8 @@ def _to_pixels(image: Image.Image, white: int) -> tuple[Pixels, list[str]]:
 
 def _convert(image: Image.Image, white: int) -> tuple[Pixels, list[str]]:
     mode = image.mode
+    if mode in DEEP:
+        return _from_integers(np.asarray(image), white)
     if mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
         flat = "L" if mode in ("LA", "La", "L") else "RGB"
         over = image.convert("RGBA")
@@ -90,8 +93,6 @@ def _convert(image: Image.Image, white: int) -> tuple[Pixels, list[str]]:
         return _array(image.convert("L")), []
     if mode == "F":
         return _from_float(np.asarray(image))
-    if mode in GREY_MODES:
-        return _from_integers(np.asarray(image), white)
     return _array(image.convert("RGB")), []
 
 

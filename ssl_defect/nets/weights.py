@@ -41,7 +41,7 @@ def load_start(encoder: Encoder, start: str) -> str:
         return "random initialisation"
     if start == "imagenet":
         return _load_imagenet(encoder)
-    path = Path(start)
+    path = Path(start).expanduser()
     if not path.is_file():
         raise UserError(f"pretrain.start: {start} is no file; accepted: random, imagenet, or the path of a weight file")
     if path.suffix == ".safetensors" and _metadata(path).get("backbone"):

@@ -64,6 +64,8 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
         UserError: a wrong recipe, no run that can be run, another table at work in the folder, or no run finished.
     """
     dry = dry or asked.estimate
+    if dry and asked.so_far:
+        raise UserError("--so-far writes a table, and --dry-run and --estimate write nothing; give one of them")
     table, for_runs = load_table(asked.recipe, list(asked.settings))
     cells = cells_of(table, str(asked.recipe))
     _check_baseline(table, cells, asked.recipe)
@@ -81,7 +83,7 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
             some = [job for job in jobs if not seeds or job.run.seed in seeds]
             return _write(table, cells, some, failed, out, standing(mine, seeds))
 
-        if asked.so_far and not dry:
+        if asked.so_far:
             return write(whole_seeds(mine), {})
         work = read_work(out)
         with nullcontext(ThisMachine()) if dry else _place(asked) as place:

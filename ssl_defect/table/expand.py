@@ -176,7 +176,9 @@ def _wanted(entry: dict[str, Any], groups: Groups, where: str) -> dict[str, list
 
 def _included(entry: dict[str, Any], groups: Groups, where: str) -> list[Cell]:
     given = {axis: value for axis, value in entry.items() if axis != "settings"}
-    settings = dict(entry.get("settings") or {})
+    settings = entry.get("settings") or {}
+    if not isinstance(settings, dict):
+        raise UserError(f"{where}.settings: must be settings, such as {{pretrain.method: none}}, got {settings!r}")
     if not settings:
         _wanted(given, groups, where)
     choices = [_many(axis, given[axis]) if axis in given else list(groups[axis]) for axis in groups]
@@ -207,7 +209,8 @@ def _run(
 ) -> Run:
     (seed, fold), where = which, f"{path}: {described(cell.labels)}"
     raw = copy.deepcopy(base)
-    raw["evaluate"] = QUIET | dict(raw.get("evaluate") or {})
+    given = raw.get("evaluate") or {}
+    raw["evaluate"] = QUIET | given if isinstance(given, dict) else given  # which `validate` then refuses
     for key, value in (table.settings | cell.settings | overrides).items():
         put(raw, key, copy.deepcopy(value), where)
     pretrain = raw.get("pretrain") if isinstance(raw.get("pretrain"), dict) else {}

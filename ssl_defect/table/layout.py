@@ -177,9 +177,10 @@ def _change(one: Result, table: TableSettings) -> Text:
         return Text("baseline" if one.entry and _is_baseline(one, table) else ABSENT)
     if change["value"] is None:
         return Text(f"{ABSENT} ({change['why']})")
-    text = number(change["value"], table, True)
+    text = number(change["value"], table, True, one.metric)
     if change["low"] is not None:
-        text += f" ({number(change['low'], table, True)} to {number(change['high'], table, True)})"
+        low, high = (number(change[end], table, True, one.metric) for end in ("low", "high"))
+        text += f" ({low} to {high})"
     if change.get("holm") is not None:
         text += f", p {_p(change['p'])}, Holm {_p(change['holm'])}"
     return Text(text, bool(one.verdict))
@@ -203,7 +204,7 @@ def _overall(results: Results, metric: str) -> Grid:
         texts = [
             Text(name),
             Text(f"{rank:.2f}"),
-            Text(number(row["value"], results.table, True) if row else "baseline"),
+            Text(number(row["value"], results.table, True, metric) if row else "baseline"),
         ]
         rows.append([*texts, Text(f"{_p(row['p'])}, Holm {_p(row['holm'])}" if row else "")])
     test = "" if ranked.p is None else f"; Friedman's chi-square {ranked.statistic:.2f}, p {_p(ranked.p)}"

@@ -111,7 +111,7 @@ class TableSettings(Settings):
             if not isinstance(values, list | dict) or not values:
                 raise ValueError(f"'{key}' needs a list of values, or names with their settings")
             if isinstance(values, dict):
-                wrong = [name for name, group in values.items() if not isinstance(group, dict | None)]
+                wrong = [name for name, group in values.items() if not _is_settings(group)]
                 if wrong:
                     raise ValueError(f"'{key}.{wrong[0]}' must be settings, such as {{pretrain.method: none}}")
         return value
@@ -145,6 +145,11 @@ class TableSettings(Settings):
         return list(range(self.seeds)) if isinstance(self.seeds, int) else sorted(self.seeds)
 
 
+def _is_settings(group: Any) -> bool:
+    """Nothing, or settings by their dotted names."""
+    return group is None or (isinstance(group, dict) and all(isinstance(key, str) for key in group))
+
+
 def load_table(path: Path, overrides: list[str] | None = None) -> tuple[TableSettings, dict[str, Any]]:
     """Read a table's recipe; the settings of it, and those of its runs that `overrides` asks for.
 
@@ -157,7 +162,9 @@ def load_table(path: Path, overrides: list[str] | None = None) -> tuple[TableSet
     for_runs: dict[str, Any] = {}
     for text in overrides or []:
         key, value = key_and_value(text)
-        if key.split(".")[0] in set(TableSettings.model_fields) - {"name", "description"}:
+        if key in {"name", "description"}:
+            raise UserError(f"--set {text}: runs are named by the matrix; for another folder of the table give --out")
+        if key.split(".")[0] in TableSettings.model_fields:
             put(raw, key, value, f"--set {text}")
         else:
             for_runs[key] = value
@@ -194,7 +201,7 @@ def key_and_value(text: str) -> tuple[str, Any]:
         raise UserError(f"--set {text}: expected section.key=value, for example pretrain.epochs=50")
     try:
         return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise UserError(f"--set {text}: the value is not valid YAML; put it in quotes") from error
 
 

@@ -69,8 +69,13 @@ def _check_owner(out: Path, root: str) -> None:
         raise UserError(
             f"{out / NAME}: not a recipe that `which` wrote; move it away, or give another --out"
         ) from error
-    if other != root:
+    if _place(other) != _place(root):
         raise UserError(f"{out}: holds the table of {other}; give {root} another folder with --out")
+
+
+def _place(root: Any) -> str:
+    """The same for every way to write the same folder."""
+    return str(root) if str(root).startswith(PACKAGE) else str(Path(str(root)).expanduser().resolve())
 
 
 def _write(recipe: dict[str, Any], folder: Path, root: str) -> Path:
@@ -98,6 +103,8 @@ def recipe_for(root: str, settings: Sequence[str] = ()) -> dict[str, Any]:
     given: dict[str, Any] = {"name": recipe["name"], "data": dict(base["data"])}
     for text in settings:
         key, value = key_and_value(text)
+        if key == "data.root":
+            raise UserError(f"--set {text}: the folder is the argument: ssl-defect which {value}")
         if key.startswith("data.") or key == "finetune.task":
             put(given, key, value, f"--set {text}")
     wanted = validate(Recipe, given, "which")
@@ -115,6 +122,11 @@ def recipe_for(root: str, settings: Sequence[str] = ()) -> dict[str, Any]:
     share = 1 - wanted.data.test_share - wanted.data.val_share
     _spare_budgets(recipe, max(kinds.values()) * share)
     masks = sum(bool(sample.mask) for sample in samples if sample.label)
+    if task == "segmentation" and not masks:
+        raise UserError(
+            f"{root}: no defective picture has a mask, and segmentation learns from masks; "
+            "leave finetune.task out, or lay masks under masks/"
+        )
     learnt = ", ".join(recipe["matrix"][BUDGETS])
     say(
         f"which: {len(samples)} pictures ({wanted.data.source}), {sum(kinds.values())} defective of {len(kinds)} "

@@ -27,6 +27,7 @@ from ssl_defect.compare.runs import arms_of, read_runs, same_images
 from ssl_defect.compare.seeds import interval, parts, parts_of_difference
 from ssl_defect.compare.table import differing, ordered, signed
 from ssl_defect.compare.verdict import headlines
+from ssl_defect.config import dump_yaml, load_recipe
 from ssl_defect.errors import UserError
 from ssl_defect.evaluate.bootstrap import Resampling, paired_difference, point
 from ssl_defect.evaluate.kept_counts import PIXELS, Kept, packed
@@ -144,6 +145,21 @@ def test_mistakes_of_the_user_are_one_line(pair: list[Path], tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"--baseline .*: none of the runs; give one of"):
         compare(pair, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_results_are_not_shown_beside_settings_that_did_not_make_them(pair: list[Path], tmp_path: Path) -> None:
+    again = shutil.copytree(pair[1], tmp_path / "again")
+    record = read_json(again / "finetune" / "record.json")
+    write_json(again / "finetune" / "record.json", record | {"settings": {"steps": 200, "unheard of": 1}})
+    recipe = load_recipe(again / "recipe.yaml")
+    for steps, refused in ((200, False), (7, True)):
+        changed = recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update={"steps": steps})})
+        (again / "recipe.yaml").write_text(dump_yaml(changed))
+        if refused:
+            with pytest.raises(UserError, match="'finetune' was made with steps 200, and the recipe says 7; finish it"):
+                read_runs([pair[0], again])
+        else:
+            assert len(read_runs([pair[0], again])) == 2
 
 
 def test_runs_that_differ_by_seed_are_put_together(tmp_path: Path) -> None:

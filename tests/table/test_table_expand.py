@@ -164,6 +164,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         },
         "average: no row has all of mean of none, simclr",
     ),
+    "settings that are none": (
+        {"include": [{"start": "byol", "settings": "pretrain.method=byol"}]},
+        "include.0.settings: must be settings, such as",
+    ),
+    "number for a setting": ({"matrix": {"start": {"none": {1: 2}}}}, "'start.none' must be settings"),
+    "evaluate": ({"base": BASE | {"evaluate": 5}}, "evaluate: .*, got 5"),
+    "published key": (
+        {"published": [{"sourc": "x", "metric": "image auroc", "values": []}]},
+        "published.0.sourc: unknown key; accepted: metric, note, source, unit, values; did you mean 'source'",
+    ),
     "published": (
         {"published": [{"source": "x", "metric": "pixel ap", "values": [{"at": {"start": "none"}, "value": 1}]}]},
         "published.0.metric: 'pixel ap' is none of the metrics image auroc",
@@ -196,6 +206,10 @@ def test_overrides_are_for_the_table_or_for_all_runs(tmp_path: Path) -> None:
         runs_of(table, cells, path, {"seed": 3})
     with pytest.raises(UserError, match=r"expected section\.key=value"):
         load_table(path, ["seeds"])
+    with pytest.raises(UserError, match=r"--set name=u: .* give --out"):
+        load_table(path, ["name=u"])
+    with pytest.raises(UserError, match="not valid YAML; put it in quotes"):
+        load_table(path, ["data.root=2024-13-45"])
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("a: [", "not valid YAML in line"), ("- a", "a table is a mapping")])

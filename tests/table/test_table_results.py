@@ -16,10 +16,10 @@ from ssl_defect.report.svg import Frame
 from ssl_defect.table.diagram import diagram
 from ssl_defect.table.expand import Cell, cells_of
 from ssl_defect.table.forest import _ticks, forest
-from ssl_defect.table.layout import grids
+from ssl_defect.table.layout import _change, grids
 from ssl_defect.table.measure import Measured, paired
 from ssl_defect.table.protocol import notes
-from ssl_defect.table.results import Results, judge
+from ssl_defect.table.results import Result, Results, judge
 from ssl_defect.table.settings import TableSettings
 from ssl_defect.table.statistics import friedman, holm
 from ssl_defect.table.write import csv_of, latex, markdown
@@ -115,6 +115,15 @@ def test_what_differs_is_marked_and_what_does_not_is_not() -> None:
     assert 0 < low < moco.change["value"] < high
     assert moco.entry is not None
     assert moco.entry["sd"] == pytest.approx(np.std(found.measured["moco"].points["image auroc"], ddof=1))
+
+
+def test_differences_of_a_task_s_own_metric_are_no_percentages() -> None:
+    table = table_of(unit="percent", metrics=["task mae", "image auroc"])
+    change = {"value": 0.5, "low": 0.25, "high": 0.75, "p": 0.04, "holm": 0.04}
+    cell = cells_of(table)[1]
+    texts = [_change(Result(cell, metric, change=change), table).text for metric in table.metrics]
+    ends = ["+0.500 (+0.250 to +0.750)", "+50.0 (+25.0 to +75.0)"]
+    assert texts == [f"{text}, p 0.040, Holm 0.040" for text in ends]
 
 
 def test_no_winner_among_equals_and_the_worse_is_told() -> None:

@@ -124,6 +124,34 @@ def test_a_folder_without_good_pictures_is_one_line(tmp_path: Path) -> None:
         recipe_for(str(root))
 
 
+def test_other_pictures_than_those_of_the_argument_are_one_line(tmp_path: Path) -> None:
+    root = parts(tmp_path / "parts")
+    with pytest.raises(UserError, match=r"--set data\.root=other: the folder is the argument"):
+        recipe_for(str(root), ["data.root=other"])
+
+
+def test_segmentation_without_a_mask_is_one_line(tmp_path: Path) -> None:
+    root = parts(tmp_path / "parts", masks=False)
+    with pytest.raises(UserError, match="no defective picture has a mask, and segmentation learns from masks"):
+        recipe_for(str(root), ["finetune.task=segmentation"])
+
+
+def test_the_same_folder_by_another_name_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "which.yaml").write_text(yaml.safe_dump({"base": {"data": {"root": "parts"}}}))
+    making._check_owner(out, str(tmp_path / "parts"))
+    with pytest.raises(UserError, match="holds the table of parts"):
+        making._check_owner(out, str(tmp_path / "others"))
+
+
+def test_a_look_that_writes_is_not_one_that_does_not(tmp_path: Path) -> None:
+    asked = Request(Path(), tmp_path / "out", settings=SMALL, so_far=True)
+    with pytest.raises(UserError, match="--so-far writes a table, and --dry-run and --estimate write nothing"):
+        which(str(parts(tmp_path / "parts")), asked, dry=True)
+
+
 @pytest.mark.slow
 def test_one_command_from_a_folder_to_the_answer(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = yaml.safe_load(making.PATTERN.read_text())
