@@ -13,6 +13,7 @@ from ssl_defect.artifacts import Record, code_version, digest, file_digest
 from ssl_defect.config import Recipe, Settings, validate
 from ssl_defect.data.sources import SOURCES
 from ssl_defect.errors import UserError, nearest
+from ssl_defect.evaluate import TASK_METRICS
 from ssl_defect.finetune import CLASSICAL, TASKS
 from ssl_defect.nets.anomaly import DETECTORS
 from ssl_defect.pretrain import METHODS
@@ -204,6 +205,7 @@ def _code(recipe: Recipe, name: str) -> str:
         "pretrain": METHODS[recipe.pretrain.method][0],
         "finetune": (TASKS | CLASSICAL)[recipe.finetune.task][0],
     }
+    chosen["evaluate"] = TASK_METRICS.get(recipe.finetune.task, "")  # imported by name as well
     if recipe.anomaly:
         chosen["finetune"] = chosen["evaluate"] = DETECTORS[recipe.anomaly.detector][0]
     own = ANOMALY if recipe.anomaly and name == "finetune" else ""

@@ -13,6 +13,7 @@ import pytest
 from ssl_defect import artifacts, fingerprints, pipeline
 from ssl_defect.config import DataSettings, Recipe
 from ssl_defect.errors import UserError
+from ssl_defect.evaluate import TASK_METRICS
 
 FAKE = """
 from pathlib import Path
@@ -171,6 +172,21 @@ def test_one_stage_alone_needs_the_earlier_ones(fake, recipe: Recipe, tmp_path: 
         pipeline.run(recipe, tmp_path / "runs" / "a", "finetune", "finetune")
     pipeline.run(recipe, tmp_path / "runs" / "a", last="pretrain")
     assert pipeline.run(recipe, tmp_path / "runs" / "a", "finetune", "finetune") == {"finetune": "ran"}
+
+
+@pytest.mark.parametrize(("task", "module"), TASK_METRICS.items())
+def test_evaluation_is_stale_where_the_code_of_a_task_s_own_metrics_changed(
+    task: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = {"name": "r", "data": {"source": "synthetic", "root": "x"}, "finetune": {"task": task}}
+    monkeypatch.setattr(fingerprints, "code_version", artifacts.code_version.__wrapped__)  # it remembers
+    before = fingerprints._code(Recipe.model_validate(raw), "evaluate")
+    monkeypatch.setattr(artifacts, "_syntax", lambda name, real=artifacts._syntax: _changed(real(name), name == module))
+    assert fingerprints._code(Recipe.model_validate(raw), "evaluate") != before
+
+
+def _changed(found: tuple[str, list[str]] | None, here: bool) -> tuple[str, list[str]] | None:
+    return (f"{found[0]} changed", found[1]) if here and found else found
 
 
 def test_what_cannot_run_leaves_the_recipe_of_the_run(fake, recipe: Recipe, tmp_path: Path) -> None:

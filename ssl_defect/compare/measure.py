@@ -140,7 +140,16 @@ def _entry(arm: Arm, metric: str, without: Array, level: float) -> Entry:
         return {"value": None, "low": None, "high": None, "why": why}
     values = np.array([one["value"] for one in found])
     entry = with_interval(float(values.mean()), parts(values, without), level, why, share=True)
+    entry |= unvaried(found) or {}
     return entry | {"spread": (float(values.min()), float(values.max()))}
+
+
+def unvaried(entries: Sequence[Entry]) -> dict[str, float] | None:
+    """The widest of the intervals of seeds that are all 0 or all 1, whose own spread says nothing; else None."""
+    values = {one["value"] for one in entries}
+    if values not in ({0.0}, {1.0}) or any(one["low"] is None for one in entries):
+        return None
+    return {"low": min(one["low"] for one in entries), "high": max(one["high"] for one in entries)}
 
 
 def _why_apart(arm: Arm, metric: str, points: Array) -> str:

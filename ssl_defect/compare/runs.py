@@ -113,6 +113,7 @@ class Run:
         flat = _flat(whole)
         if recipe.pretrain.method == "imagenet":  # which starts from them whatever `start` says
             flat["pretrain.start"] = "imagenet"
+        flat["compute.precision"] = recipe.compute.precision
         return {key: value for key, value in flat.items() if key not in {"data.root", "pretrain.seed"}}
 
     def cost(self) -> dict[str, float | None]:

@@ -168,5 +168,7 @@ def with_interval(value: float, parts: Sequence[Part], level: float, why: str, s
             "high": None,
             "why": "undefined without one of the groups: too few of them",
         }
+    if not any(part.variance > 0 for part in parts) and value not in ((0, 1) if share else (0,)):
+        return {"value": value, "low": None, "high": None, "why": "nothing varies: no variance to tell from"}
     low, high = ends(value, parts, level, share and 0 < value < 1)
     return {"value": value, "low": low, "high": high}

@@ -18,7 +18,7 @@ from ssl_defect.table.settings import VALIDATION
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
 STRONG = "**"  # around words that a reader should see first, as Markdown has it
 FEW_JUDGES = 30  # defective validation images: an AUROC of 0.9 then has a standard error of 0.04 (Hanley & McNeil 1982)
-ALL = "all"  # how a budget without bound is written
+LABELS = "finetune.labels_per_class"
 _OF_ONE_SEED = (
     "Where a cell has one seed alone, its intervals and p know the chance of the test images, not that of training: "
     "the next seed may turn it round."
@@ -233,11 +233,11 @@ def _labels_saved(asked: Sequence[Question], results: Results) -> str:
 
 
 def _budget(cell: Cell, results: Results) -> float | None:
-    """Labels per class of a cell: the one value that the baseline leaves open, where it is a number or `all`."""
-    free = [cell.labels[axis] for axis in cell.labels if axis not in results.table.baseline]
-    if len(free) != 1 or not (free[0] == ALL or free[0].isdecimal()):
+    """Labels per class of a cell, where they are all that the baseline leaves open."""
+    free = [axis for axis in cell.labels if axis not in results.table.baseline]
+    if len(free) != 1 or LABELS not in cell.settings:
         return None
-    return float("inf") if free[0] == ALL else float(free[0])
+    return float(cell.settings[LABELS] or "inf")
 
 
 def _count(budget: float) -> str:

@@ -31,7 +31,7 @@ def means_of(table: TableSettings, cells: Sequence[Cell], where: str = "table") 
         places = [wanted.get(axis, [value]) for axis, value in labels]
         over = tuple(of[place] for place in itertools.product(*places) if place in of)
         if len(over) == np.prod([len(values) for values in wanted.values()]):
-            found.append(Cell(dict(labels), "-".join(value for _, value in labels), {}, over))
+            found.append(Cell(dict(labels), "-".join(value.replace("-", "_") for _, value in labels), {}, over))
     if not found:
         raise UserError(f"{where}: average: no row has all of {'; '.join(names.values())}; take out what it lacks")
     return found

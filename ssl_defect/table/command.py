@@ -29,7 +29,7 @@ from ssl_defect.table.so_far import Looks, standing, whole_seeds
 from ssl_defect.table.trial import try_stages
 from ssl_defect.table.validation import measure_validation
 from ssl_defect.table.work import work_off
-from ssl_defect.table.write import write_all
+from ssl_defect.table.write import RESERVED, write_all
 
 DRAWS = 2000  # at least; Holm's correction of m differences needs some more than 2 m / alpha
 COMPARISON = "comparison"
@@ -68,6 +68,7 @@ def make(asked: Request, dry: bool = False) -> list[Path]:
         raise UserError("--so-far writes a table, and --dry-run and --estimate write nothing; give one of them")
     table, for_runs = load_table(asked.recipe, list(asked.settings))
     cells = cells_of(table, str(asked.recipe))
+    _check_axes(table, asked.recipe)
     _check_baseline(table, cells, asked.recipe)
     means_of(table, cells, str(asked.recipe))  # before anything runs
     runs = runs_of(table, cells, asked.recipe, for_runs)
@@ -109,6 +110,11 @@ def _place(asked: Request) -> AbstractContextManager[Place]:
     from ssl_defect.table.cluster import cluster
 
     return cluster(asked.ray)
+
+
+def _check_axes(table: TableSettings, path: Path) -> None:
+    if both := sorted(RESERVED & set(table.matrix)):
+        raise UserError(f"{path}: matrix: '{both[0]}' is a column of every table's results; name the axis otherwise")
 
 
 def _check_baseline(table: TableSettings, cells: list[Cell], path: Path) -> None:
@@ -163,6 +169,8 @@ def _write(
             drawings.append(figure)
     if table.html and len(ready) > 1 and table.last_stage == "evaluate":
         written.append(_compared(ready, results, (said, below, drawings), out))
+    for old in {*out.glob("ranks-*.svg"), *out.glob("differences-*.svg"), out / COMPARISON / "index.html"} - {*written}:
+        old.unlink(missing_ok=True)  # of another table that was here: it would stand beside this one's figures
     return written
 
 

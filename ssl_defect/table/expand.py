@@ -122,7 +122,7 @@ def _groups(table: TableSettings, where: str) -> Groups:
     found: Groups = {}
     for axis, values in table.matrix.items():
         if isinstance(values, dict):
-            named = [(str(name), dict(group or {})) for name, group in values.items()]
+            named = [(shown(axis, name, f"{where}: "), dict(group or {})) for name, group in values.items()]
         else:
             _must_be_setting(axis, where)
             named = [(shown(axis, value, f"{where}: "), {axis: value}) for value in values]
@@ -151,8 +151,7 @@ def _set_apart(groups: Groups, where: str) -> None:
     """Two axes must not set the same: the later would hide the earlier."""
     keys = {axis: {key for group in values.values() for key in group} for axis, values in groups.items()}
     for (one, mine), (other, theirs) in itertools.combinations(keys.items(), 2):
-        both = sorted(a for a in mine for b in theirs if _overlap(a, b))
-        if both:
+        if both := sorted(a for a in mine for b in theirs if _overlap(a, b)):
             raise UserError(f"{where}: matrix: '{one}' and '{other}' both set '{both[0]}'; let one axis set it")
 
 
@@ -209,8 +208,8 @@ def _run(
 ) -> Run:
     (seed, fold), where = which, f"{path}: {described(cell.labels)}"
     raw = copy.deepcopy(base)
-    given = raw.get("evaluate") or {}
-    raw["evaluate"] = QUIET | given if isinstance(given, dict) else given  # which `validate` then refuses
+    if isinstance(raw.get("evaluate") or {}, dict):  # else `validate` refuses it
+        raw["evaluate"] = QUIET | (raw.get("evaluate") or {})
     for key, value in (table.settings | cell.settings | overrides).items():
         put(raw, key, copy.deepcopy(value), where)
     pretrain = raw.get("pretrain") if isinstance(raw.get("pretrain"), dict) else {}

@@ -41,7 +41,7 @@ def forest(results: Results, metric: str) -> str:
     ]
     if not rows:
         return ""
-    names = [key for key in keys_of(results, side) if any(row.key == key for row in rows)]
+    names = [key for key in (keys_of(results, side) if side else [()]) if any(row.key == key for row in rows)]
     columns = [key for key in keys_of(results, top) or [()] if any(row.column == key for row in rows)]
     limit, panel = _limit(rows), max(LEAST, WIDTH / len(columns))
     height = TOP + STEP * len(names) + BOTTOM

@@ -68,7 +68,7 @@ def _grid(results: Results, metrics: list[str], what: str, write: object) -> Gri
     table = results.table
     side, top = axes_of(table)
     by_key = {(name, *one.cell.labels.values()): one for name in metrics for one in results.of(name)}
-    left = keys_of(results, side, what)
+    left = keys_of(results, side, what) if side else [()]
     along = keys_of(results, top, what) or [()]
     heads, rows = [title(axis) for axis in side], []
     heads += [_head(name, values, table) for name in metrics for values in along]
@@ -133,7 +133,7 @@ def _alone(labels: Labels, metric: str, table: TableSettings) -> str:
         for value in block.values if block.metric == metric else []:
             place = {a: shown(a, value.at[a]) if a in value.at else ABSENT for a in table.matrix}
             if place == labels:
-                texts.append(figure(number, *scaled(value, block.unit), table))
+                texts.append(figure(number, *scaled(value, block.unit), table, block.metric))
     return " ".join(texts) or ABSENT
 
 
@@ -146,14 +146,14 @@ def number(value: float | None, table: TableSettings, sign: bool = False, metric
     return text if float(text) or sign else text.removeprefix("-")
 
 
-def figure(source: int, value: float, error: float | None, table: TableSettings) -> str:
+def figure(source: int, value: float, error: float | None, table: TableSettings, metric: str) -> str:
     """A published figure in brackets with the number of its source."""
-    spread = "" if error is None else f" ± {number(error, table)}"
-    return f"[{number(value, table)}{spread}; {source}]"
+    spread = "" if error is None else f" ± {number(error, table, metric=metric)}"
+    return f"[{number(value, table, metric=metric)}{spread}; {source}]"
 
 
 def _value(one: Result, table: TableSettings) -> Text:
-    published = "".join(f" {figure(*each, table)}" for each in one.published)
+    published = "".join(f" {figure(*each, table, one.metric)}" for each in one.published)
     if one.entry is None:
         return Text(one.state + published)
     return Text(_entry(one, one.entry, table) + published, one.winner)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_defect.artifacts import Record, read_json, read_record
-from ssl_defect.compare.measure import TOLERANCE, families, recorded
+from ssl_defect.compare.measure import TOLERANCE, families, recorded, spec_of, unvaried
 from ssl_defect.compare.runs import Run
 from ssl_defect.compare.seeds import parts
 from ssl_defect.config import load_recipe
@@ -43,6 +43,7 @@ class Measured:
         costs: of each seed, as `compare.runs.Run.cost` has them.
         validation: (folds, seeds) best value on validation, higher is better; NaN where nothing was chosen by it.
         chosen_by: what that value measures, `pixel AP` for instance; empty where it is not the same in all runs.
+        unvaried: metric -> the interval at `level` of seeds that are all 0 or all 1, as their evaluations tell it.
         facts: of each run: its split's digest, its numbers of test images and groups, its machine and versions.
     """
 
@@ -56,6 +57,8 @@ class Measured:
     validation: Array
     chosen_by: str = ""
     facts: list[dict[str, Any]] = field(default_factory=list)
+    unvaried: dict[str, Entry] = field(default_factory=dict)
+    level: float = 0.95
 
     def entry(self, metric: str, level: float) -> Entry:
         """Mean over the seeds with its interval over test groups and seeds, and the seeds' standard deviation."""
@@ -67,7 +70,11 @@ class Measured:
             value = mean if np.isfinite(mean) else None
             return {"value": value, "low": None, "high": None, "why": why, "sd": sd}
         told, why = parts(points, self.without[metric]), WHY.get(metric.split(" ")[1], "")
-        return with_interval(mean, told, level, why, share=True) | {"sd": sd}
+        found = with_interval(mean, told, level, why, share=True) | {"sd": sd}
+        if mean in (0, 1) and found["low"] is not None:
+            none = {"low": None, "high": None, "why": "nothing varies: no variance to tell from"}
+            found |= self.unvaried.get(metric, none) if level == self.level else none
+        return found
 
     def cost(self, key: str) -> float | None:
         """Mean of a cost over the seeds that tell it."""
@@ -85,11 +92,14 @@ def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[s
     points: dict[str, list[float]] = {name: [] for name in metrics}
     without: dict[str, list[Array]] = {}
     runs, apart, facts = [], {}, []
+    told: dict[str, list[Entry]] = {name: [] for name in metrics if name.split(" ")[0] in {"image", "pixel"}}
     for seed, folder in folders:
         run = Run(f"seed {seed}", folder, read_run(load_recipe(folder / "recipe.yaml"), folder))
         runs.append((run.tested_on, run.cost()))
         facts.append(_facts(run))
         kept = _without(run, metrics)
+        for name, entries in told.items():
+            entries.append(recorded(run, name))
         for name in metrics:
             points[name].append(_recorded(run, name))
             if name in kept:
@@ -109,6 +119,8 @@ def measure(cell: Cell, folders: Sequence[tuple[int, Path]], metrics: Sequence[s
         validation=np.array([[reached(folder) for _, folder in folders]], dtype=np.float64),
         chosen_by=common([fact["chosen_by"] for fact in facts]),
         facts=facts,
+        unvaried={name: ends for name, entries in told.items() if (ends := unvaried(entries))},
+        level=spec_of(run).level,
     )
 
 

@@ -46,9 +46,11 @@ class Job:
 def stands(run: Path, stage: Plan) -> bool:
     """Whether a run's folder holds this very stage, undamaged as far as its sizes tell."""
     record = read_record(run / stage.stage)
-    if record is None or record.fingerprint != stage.fingerprint:
-        return False
-    return all(_size(run / stage.stage / name) == size for name, (size, _) in record.outputs.items())
+    return record is not None and record.fingerprint == stage.fingerprint and _whole(run / stage.stage, record)
+
+
+def _whole(folder: Path, record: Record) -> bool:
+    return all(_size(folder / name) == size for name, (size, _) in record.outputs.items())
 
 
 def _size(path: Path) -> int:
@@ -128,7 +130,7 @@ def read_work(out: Path) -> Work:
     work = Work()
     for path in sorted(out.glob(f"*/*/{artifacts.RECORD}")):
         record = read_record(path.parent)
-        if record:
+        if record and _whole(path.parent, record):
             work.add(record)
     return work
 

@@ -62,7 +62,8 @@ def _legend(results: Results) -> list[str]:
 
 
 def _differences(results: Results, metric: str, of_means: bool) -> int:
-    return sum(1 for one in results.of(metric) if one.change and bool(one.cell.over) == of_means)
+    told = [one for one in results.of(metric) if one.change and one.change.get("p") is not None]
+    return sum(bool(one.cell.over) == of_means for one in told)
 
 
 def _averaged(table: TableSettings) -> str:

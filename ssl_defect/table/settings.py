@@ -127,6 +127,8 @@ class TableSettings(Settings):
     @field_validator("metrics")
     @classmethod
     def _metrics_are_known(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("a metric is named twice, and would be corrected for twice")
         for name in value:
             if name not in METRICS and not name.startswith("task "):
                 raise ValueError(

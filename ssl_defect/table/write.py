@@ -28,6 +28,8 @@ LATEX = {
     "▼": r"$\blacktriangledown$",
     "<": r"$<$",
     ">": r"$>$",
+    "[": "{[}",  # else an option of the line break before it
+    "]": "{]}",
 }
 
 
@@ -54,6 +56,12 @@ def write_all(results: Results, answers: list[str], notes: list[str], out: Path)
     }
     write_json(out / "table.json", whole)
     return [*(out / name for name in texts), out / "table.json"]
+
+
+CHANGES = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "winner")
+ENTRIES = ("metric", "state", "reason", "seeds", "mean", "sd", "low", "high")
+RESERVED = {*ENTRIES, *CHANGES, "published", "published_source", *(key for key, _, _ in COSTS)}
+"""Columns of CSV and JSON beside the axes, whose names no axis may have."""
 
 
 def rows_of(results: Results) -> list[dict[str, Any]]:

@@ -24,9 +24,9 @@ from sklearn.metrics import (
 
 from ssl_defect.data.records import Sample
 from ssl_defect.data.store import Store
-from ssl_defect.evaluate import class_map_metrics, class_metrics, label_metrics, regression_metrics
+from ssl_defect.evaluate import TASK_METRICS, class_map_metrics, class_metrics, label_metrics, regression_metrics
 from ssl_defect.evaluate.bootstrap import Resampling
-from ssl_defect.evaluate.task_metrics import TASK_METRICS, task_metrics
+from ssl_defect.evaluate.task_metrics import task_metrics
 from ssl_defect.nets.detector import Spec
 
 N, VAL = 40, 6

@@ -189,6 +189,14 @@ def test_runs_that_differ_by_seed_are_put_together(tmp_path: Path) -> None:
     assert "a single seed" not in text
 
 
+def test_runs_of_another_precision_are_no_seeds_of_one_another(tmp_path: Path) -> None:
+    folders = [make(tmp_path / f"a-seed{seed}", FAKE, 0.3, seed, seed=seed) for seed in (0, 1, 2)]
+    recipe = load_recipe(folders[1] / "recipe.yaml")
+    compute = recipe.compute.model_copy(update={"precision": "bfloat16"})
+    (folders[1] / "recipe.yaml").write_text(dump_yaml(recipe.model_copy(update={"compute": compute})))
+    assert sorted(arm.seeds for arm in arms_of(read_runs(folders))) == [[0, 2], [1]]
+
+
 def test_parts_of_seeds_and_groups() -> None:
     points, without = np.array([0.5, 0.7]), np.array([[0.4, 0.5, 0.6], [0.6, 0.7, 0.8]])
     groups, seeds = parts(points, without)

@@ -75,6 +75,15 @@ def test_a_mean_is_that_of_its_cells_seed_by_seed_and_block_by_block() -> None:
     assert average(mean, {"none-5": five, "none-10": measured(mean.over[1], (8, 9))}) is None
 
 
+def test_means_of_names_with_hyphens_are_kept_apart() -> None:
+    matrix = {"encoder": {"a-b": {}, "a": {}}, "decoder": {"c": {}, "b-c": {}}, "labels": {"5": {}, "10": {}}}
+    table = TableSettings.model_validate(
+        {"name": "t", "base": {}, "matrix": matrix, "baseline": {"encoder": "a"}, "average": {"labels": ["5", "10"]}}
+    )
+    names = [cell.name for cell in means_of(table, cells_of(table))]
+    assert len(set(names)) == len(names) == 4
+
+
 def test_no_mean_where_the_matrix_lacks_a_value() -> None:
     table = table_of(exclude=[{"start": "mae", "labels": 10}])
     assert [cell.labels["start"] for cell in means_of(table, cells_of(table))] == ["none", "imagenet"]

@@ -11,7 +11,7 @@ import pytest
 from test_table_results import STRENGTH, measured
 
 from ssl_defect.artifacts import write_json
-from ssl_defect.table.answer import answers, in_short
+from ssl_defect.table.answer import LABELS, _budget, answers, in_short
 from ssl_defect.table.average import means_of
 from ssl_defect.table.choice import Question, questions
 from ssl_defect.table.expand import cells_of
@@ -26,7 +26,7 @@ AVERAGE = {"labels": ["5", "all"]}
 
 def results(validation: dict[tuple[str, str], float], average: dict[str, Any] | None = None, **more: Any) -> Results:
     """Rows as strong on test as `ON_TEST` has it, each with its mean on validation; `more` changes cells."""
-    matrix = {"start": {name: {} for name in STRENGTH}, "labels": {"5": {}, "all": {}}}
+    matrix = {"start": {name: {} for name in STRENGTH}, "labels": {"5": {LABELS: 5}, "all": {LABELS: None}}}
     table = TableSettings.model_validate(
         {"name": "t", "base": {}, "matrix": matrix, "baseline": {"start": "none"}, "average": average or {}}
     )
@@ -161,6 +161,13 @@ def test_labels_are_saved_by_what_validation_chooses_not_by_the_best_on_test() -
     assert not [line for line in answers(results({("none", "5"): 0.8}), {}) if "labels per class has" in line]
     saved = [line for line in answers(results({("moco", "5"): 0.8}), {}) if "labels per class has" in line]
     assert [line.startswith("moco with 5 labels per class has image auroc ") for line in saved] == [True]
+
+
+def test_other_numbers_than_labels_save_none() -> None:
+    matrix = {"start": {name: {} for name in STRENGTH}, "data.image_size": [64, 128]}
+    table = TableSettings.model_validate({"name": "t", "base": {}, "matrix": matrix, "baseline": {"start": "none"}})
+    for cell in cells_of(table):
+        assert _budget(cell, Results(table, [], {}, [], {}, {})) is None
 
 
 def test_the_choice_by_validation_is_not_flattered_and_that_by_test_is() -> None:

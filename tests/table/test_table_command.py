@@ -54,8 +54,12 @@ def test_two_by_two(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert "- Test labels are opened by `evaluate` alone: 4 times by 4 runs, once each." in text
 
     outcomes.clear()
+    (here / "out" / "differences-pixel_iou.svg").write_text("of another recipe")
     make(Request(recipe, here / "out", 1))
     assert outcomes == []
+    assert {path.name for path in (here / "out").glob("differences-*.svg")} == {
+        path.name for path in (here / "out").glob("*.svg") if "pixel_iou" not in path.name
+    }
     assert (here / "out" / "table.md").read_text() == text
 
 

@@ -102,6 +102,12 @@ def test_what_is_included_adds_values() -> None:
     assert (recipe.pretrain.method, recipe.finetune.labels_per_class) == ("mae", 1)
 
 
+def test_names_that_yaml_reads_as_truth_are_found_again() -> None:
+    matrix = {"plain": {True: {}, False: {}}}
+    table = TableSettings.model_validate({"name": "t", "base": BASE, "matrix": matrix, "baseline": {"plain": False}})
+    assert [cell.labels["plain"] for cell in cells_of(table)] == ["true", "false"]
+
+
 def test_the_baseline_differs_in_its_axes_alone() -> None:
     table = table_of(baseline={"start": "none"})
     cells = cells_of(table)
@@ -167,6 +173,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "settings that are none": (
         {"include": [{"start": "byol", "settings": "pretrain.method=byol"}]},
         "include.0.settings: must be settings, such as",
+    ),
+    "axis like a result": (
+        {"matrix": {"pretraining": STARTS}},
+        "matrix: 'pretraining' is a column of every table's results; name the axis otherwise",
     ),
     "number for a setting": ({"matrix": {"start": {"none": {1: 2}}}}, "'start.none' must be settings"),
     "evaluate": ({"base": BASE | {"evaluate": 5}}, "evaluate: .*, got 5"),

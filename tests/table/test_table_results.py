@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from ssl_defect.evaluate.bootstrap import Resampling, leave_out, paired_difference, point
 from ssl_defect.evaluate.metrics import Family, image_family
@@ -239,6 +241,42 @@ def test_rows_and_columns_of_which_nothing_ran_are_left_out_and_named() -> None:
         text = f"Not finished, and left out above: {'' if published else 'mae; '}many."
         assert text in notes(found, "here")
     assert not [note for note in notes(results(table_of()), "here") if "left out" in note]
+
+
+def test_a_table_of_columns_alone_has_one_row() -> None:
+    found = results(table_of(columns=["start"]))
+    values, changes = grids(found)[:2]
+    assert [len(grid.rows) for grid in (values, changes)] == [1, 1]
+    assert [len(grid.rows[0]) for grid in (values, changes)] == [3, 3]
+    assert forest(found, "image auroc").count("<circle") >= 2
+
+
+def test_a_row_that_begins_with_a_bracket_is_no_option_of_a_line_break() -> None:
+    table = table_of(matrix={"start": {"none": {}, "[mae]": {}}}, baseline={})
+    tex = latex("t", grids(results(table, **{"[mae]": 1})), [])
+    assert "\n{[}mae{]} & " in tex
+
+
+def test_a_metric_named_twice_is_refused() -> None:
+    with pytest.raises(ValidationError, match="a metric is named twice"):
+        table_of(metrics=["image auroc", "image auroc"])
+
+
+def test_where_nothing_varies_the_interval_is_that_of_the_evaluations_or_none() -> None:
+    """Every seed has 1.0 exactly: no spread over seeds or groups says how sure that is."""
+    cells = cells_of(table_of())
+    perfect = replace(measured(cells[0], 99.0), unvaried={"image auroc": {"low": 0.9, "high": 1.0}})
+    assert perfect.points["image auroc"].tolist() == [1, 1, 1]
+    entry = perfect.entry("image auroc", 0.95)
+    assert (entry["value"], entry["low"], entry["high"]) == (1, 0.9, 1.0)
+    assert perfect.entry("image auroc", 0.9)["low"] is None
+    assert replace(perfect, unvaried={}).entry("image auroc", 0.95)["low"] is None
+    name = "image auroc"
+    coin = replace(perfect, points={name: np.full(3, 0.5)}, without={name: np.full_like(perfect.without[name], 0.5)})
+    change = paired(perfect, coin, name, 0.95)
+    assert (change["value"], change["low"], change["p"]) == (0.5, None, None)
+    assert change["why"] == "nothing varies: no variance to tell from"
+    assert coin.entry(name, 0.95)["low"] is None
 
 
 def test_csv_and_latex_hold_the_same() -> None:

@@ -169,6 +169,19 @@ def test_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "threads: 2" in (one.folder / "recipe.yaml").read_text()
 
 
+def test_a_stage_that_lost_a_file_is_made_by_one_run_alone(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, "mae", seed) for seed in (0, 1)]
+    assert work_off(jobs[:1], tmp_path, read_work(tmp_path), 1) == {}
+    record = jobs[0].folder / "pretrain" / "record.json"
+    assert jobs[0].stages[1].fingerprint in read_work(tmp_path).done
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"outputs": {"encoder.safetensors": [9, "ab"]}}))
+    work = read_work(tmp_path)
+    assert jobs[0].stages[1].fingerprint not in work.done
+    crew = working.Crew(work, 2, [])
+    crew.active[jobs[0].name] = (jobs[0], None)
+    assert not working._may_start(crew, jobs[1])
+
+
 def test_the_reason_is_the_last_line_of_the_log(tmp_path: Path) -> None:
     assert reason_of(tmp_path, 1) == "it said nothing"
     (tmp_path / "log.txt").write_text("begun\nerror: disk full\n\n")
