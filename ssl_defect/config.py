@@ -34,7 +34,9 @@ __all__ = [
     "ReportSettings",
     "Settings",
     "dump_yaml",
+    "key_and_value",
     "load_recipe",
+    "put",
     "read_yaml",
     "validate",
 ]
@@ -71,24 +73,38 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     file = Path(path)
     raw = read_yaml(file)
     for override in overrides or []:
-        _override(raw, override)
+        put(raw, *key_and_value(override), f"--set {override}")
     return validate(Recipe, raw, str(file))
 
 
-def _override(raw: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text}: expected section.key=value, for example pretrain.epochs=50")
-    *sections, last = key.strip().split(".")
+def put(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set the dotted `key` of nested mappings; sections that are not there are made.
+
+    Raises:
+        UserError: on the way lies a value that is no section; the line begins with `where`.
+    """
+    *sections, last = key.split(".")
     target = raw
     for section in sections:
         if target.get(section) is None:
             target[section] = {}
         target = target[section]
         if not isinstance(target, dict):
-            raise UserError(f"--set {text}: '{section}' is a value, not a section")
+            raise UserError(f"{where}: '{key}' goes through '{section}', which is a value, not a section")
+    target[last] = value
+
+
+def key_and_value(text: str) -> tuple[str, Any]:
+    """`section.key=value` as the key and the value, read as YAML.
+
+    Raises:
+        UserError: it has no `=`, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text}: expected section.key=value, for example pretrain.epochs=50")
     try:
-        target[last] = yaml.safe_load(value)
+        return key.strip(), yaml.safe_load(value)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise UserError(f"--set {text}: the value is not valid YAML; put it in quotes") from error
 

@@ -28,6 +28,7 @@ BLOCKS = 200
 """Left out one after the other for the degrees of freedom; more would hardly change t, and cost as much as draws."""
 CHUNK = 2_000_000
 OTHER_RANGE = {"mae", "rmse", "r2", "spearman"}
+UNVARIED = "nothing varies: no variance to tell from"
 """Metrics that are no share in [0, 1]."""
 
 
@@ -169,6 +170,6 @@ def with_interval(value: float, parts: Sequence[Part], level: float, why: str, s
             "why": "undefined without one of the groups: too few of them",
         }
     if not any(part.variance > 0 for part in parts) and value not in ((0, 1) if share else (0,)):
-        return {"value": value, "low": None, "high": None, "why": "nothing varies: no variance to tell from"}
+        return {"value": value, "low": None, "high": None, "why": UNVARIED}
     low, high = ends(value, parts, level, share and 0 < value < 1)
     return {"value": value, "low": low, "high": high}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_defect.config import Recipe, read_yaml, validate
+from ssl_defect.config import Recipe, put, read_yaml, validate
 from ssl_defect.errors import UserError, nearest
 from ssl_defect.fingerprints import options
-from ssl_defect.table.settings import TableSettings, put
+from ssl_defect.table.settings import TableSettings
 
 Labels = dict[str, str]  # axis -> value, as it is shown
 Groups = dict[str, dict[str, dict[str, Any]]]  # axis -> value -> the settings that it stands for

@@ -15,7 +15,7 @@ from ssl_defect.compare.measure import TOLERANCE, families, recorded, spec_of, u
 from ssl_defect.compare.runs import Run
 from ssl_defect.compare.seeds import parts
 from ssl_defect.config import load_recipe
-from ssl_defect.evaluate.bootstrap import leave_out, with_interval
+from ssl_defect.evaluate.bootstrap import UNVARIED, leave_out, with_interval
 from ssl_defect.evaluate.metrics import WHY
 from ssl_defect.evaluate.spread import p_value
 from ssl_defect.report.endings import ending
@@ -72,7 +72,7 @@ class Measured:
         told, why = parts(points, self.without[metric]), WHY.get(metric.split(" ")[1], "")
         found = with_interval(mean, told, level, why, share=True) | {"sd": sd}
         if mean in (0, 1) and found["low"] is not None:
-            none = {"low": None, "high": None, "why": "nothing varies: no variance to tell from"}
+            none = {"low": None, "high": None, "why": UNVARIED}
             found |= self.unvaried.get(metric, none) if level == self.level else none
         return found
 

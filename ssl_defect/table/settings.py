@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, field_validator
 
-from ssl_defect.config import Settings, read_yaml, validate
+from ssl_defect.config import Settings, key_and_value, put, read_yaml, validate
 from ssl_defect.errors import UserError, nearest
 
 IMAGE = ("auroc", "ap", "f1", "precision", "recall", "accuracy")
@@ -173,38 +172,6 @@ def load_table(path: Path, overrides: list[str] | None = None) -> tuple[TableSet
     table = validate(TableSettings, raw, str(path))
     _fit_together(table, path)
     return table, for_runs
-
-
-def put(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set the dotted `key` of nested mappings; sections that are not there are made.
-
-    Raises:
-        UserError: on the way lies a value that is no section; the line begins with `where`.
-    """
-    *sections, last = key.split(".")
-    target = raw
-    for section in sections:
-        if target.get(section) is None:
-            target[section] = {}
-        target = target[section]
-        if not isinstance(target, dict):
-            raise UserError(f"{where}: '{key}' goes through '{section}', which is a value, not a section")
-    target[last] = value
-
-
-def key_and_value(text: str) -> tuple[str, Any]:
-    """`section.key=value` as the key and the value, read as YAML.
-
-    Raises:
-        UserError: it has no `=`, or the value is no YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text}: expected section.key=value, for example pretrain.epochs=50")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
-        raise UserError(f"--set {text}: the value is not valid YAML; put it in quotes") from error
 
 
 def _fit_together(table: TableSettings, path: Path) -> None:

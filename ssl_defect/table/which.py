@@ -13,13 +13,12 @@ from typing import Any
 import yaml
 
 from ssl_defect.artifacts import atomic
-from ssl_defect.config import Recipe, read_yaml, validate
+from ssl_defect.config import Recipe, key_and_value, put, read_yaml, validate
 from ssl_defect.console import say
 from ssl_defect.data.records import Sample
 from ssl_defect.data.roots import PACKAGE, resolve_root, scan_source
 from ssl_defect.errors import UserError, clear_system_errors
 from ssl_defect.table.command import Request, make
-from ssl_defect.table.settings import key_and_value, put
 
 PATTERN = Path(__file__).parent / "which_pretraining.yaml"
 NAME = "which.yaml"

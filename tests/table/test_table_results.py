@@ -24,7 +24,7 @@ from ssl_defect.table.protocol import notes
 from ssl_defect.table.results import Result, Results, judge
 from ssl_defect.table.settings import TableSettings
 from ssl_defect.table.statistics import friedman, holm
-from ssl_defect.table.write import csv_of, latex, markdown
+from ssl_defect.table.write import RESERVED, csv_of, latex, markdown, rows_of
 
 SPEC = Resampling(draws=1000, level=0.95, seed=0)
 IMAGES = 240
@@ -277,6 +277,11 @@ def test_where_nothing_varies_the_interval_is_that_of_the_evaluations_or_none() 
     assert (change["value"], change["low"], change["p"]) == (0.5, None, None)
     assert change["why"] == "nothing varies: no variance to tell from"
     assert coin.entry(name, 0.95)["low"] is None
+
+
+def test_no_axis_may_be_named_like_a_column_of_the_results() -> None:
+    found = results(table_of())
+    assert {*rows_of(found)[0]} - {"start"} == RESERVED
 
 
 def test_csv_and_latex_hold_the_same() -> None:
