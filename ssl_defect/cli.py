@@ -189,7 +189,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        again = "begins again" if sys.argv[1:2] == ["predict"] else "goes on from here"
+        print(f"stopped; the same command {again}", file=sys.stderr)
         sys.exit(130)
 
 

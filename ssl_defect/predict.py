@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ssl_defect.artifacts import atomic, read_json, require
 from ssl_defect.config import ComputeSettings, load_recipe
-from ssl_defect.console import track
+from ssl_defect.console import say, track
 from ssl_defect.data.images import Pixels, UnusableError, is_grey, load_picture, to_square
 from ssl_defect.data.sources.listing import images_in
 from ssl_defect.errors import UserError
@@ -92,9 +92,13 @@ def predict(
     with warnings.catch_warnings(), ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # decoders warn of what is checked here anyway
         pictures = _decoded(paths, loaded.spec, pool)
-        for picture in track(_judged(pictures, loaded, names, out, pool), len(paths), "predict"):
-            rows.append(picture)
-    _write(out / "predictions.csv", rows)
+        try:
+            for picture in track(_judged(pictures, loaded, names, out, pool), len(paths), "predict"):
+                rows.append(picture)
+        finally:  # of an interrupted one too: a row is a verdict that was waited for
+            _write(out / "predictions.csv", rows)
+            if len(rows) < len(paths):
+                say(f"predict: {len(rows)} of {len(paths)} pictures are judged, listed in {out / 'predictions.csv'}")
     failed = [row for row in rows if row["verdict"] == "error"]
     if failed:
         raise UserError(
@@ -123,15 +127,16 @@ def load_run(run: Path, device: str = "auto") -> Loaded:
 
 
 def find_pictures(images: Sequence[Path], out: Path) -> list[Path]:
-    """Files as they are, folders as the pictures anywhere in them (but not in `out`); each once.
+    """Files as they are, folders as the pictures anywhere in them (but no overlays of an earlier time); each once.
 
     Raises:
         UserError: there is none.
     """
     found: dict[Path, None] = {}
+    overlays = (out / "overlays").resolve()
     for path in images:
         inside = images_in(path, deep=True) if path.is_dir() else [path]
-        kept = [file for file in inside if not (path.is_dir() and out.resolve() in file.resolve().parents)]
+        kept = [file for file in inside if not (path.is_dir() and overlays in file.resolve().parents)]
         found.update(dict.fromkeys(kept))
     if not found:
         raise UserError(f"no pictures in {', '.join(map(str, images)) or 'nothing'}; give files, or folders of them")

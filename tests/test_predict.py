@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from ssl_defect import predict as predict_module
 from ssl_defect.data.images import load_picture, to_square
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import build_encoder
@@ -146,6 +149,31 @@ def test_many_pictures_keep_their_order(make_run: Callable[..., Path], tmp_path:
     alone = predict(tmp_path / "run", [paths[65]], tmp_path / "alone", "cpu")
     assert [row["image"] for row in rows] == [str(path) for path in paths]
     assert rows[65]["score"] == pytest.approx(alone[0]["score"], abs=1e-3)
+
+
+def test_an_interrupted_one_lists_what_it_judged(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [write_picture(tmp_path / f"{n:03d}.png", (16, 16), seed=n) for n in range(40)]
+    judged = predict_module._judged
+
+    def stop(*args: Any) -> Iterator[dict[str, Any]]:
+        yield from itertools.islice(judged(*args), 33)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict_module, "_judged", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict(make_run(), paths, tmp_path / "out", "cpu")
+    assert [row["image"] for row in table(tmp_path / "out")] == [str(path) for path in paths[:33]]
+    assert "33 of 40 pictures are judged" in capsys.readouterr().err
+
+
+def test_the_folder_of_the_pictures_may_take_the_predictions(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, folder = make_run(), tmp_path / "new"
+    folder.mkdir()
+    write_picture(folder / "a.png")
+    for _ in range(2):  # the overlays of the first time are no pictures of the second
+        assert [row["image"] for row in predict(run, [folder], folder, "cpu")] == [str(folder / "a.png")]
 
 
 @pytest.mark.parametrize(("missing", "stage"), [("finetune", "finetune"), ("evaluate", "evaluate")])

@@ -33,7 +33,7 @@ class View:
 
 
 def section(arms: Sequence[Arm], bases: Bases, baseline: Arm) -> dict[str, Any]:
-    """Counts of agreement of each with its baseline, and the images most contested between `baseline` and the best.
+    """Counts of agreement of each with its baseline, and the images most contested between `baseline` and its best.
 
     Arms without verdicts are left out.
     """
@@ -41,7 +41,8 @@ def section(arms: Sequence[Arm], bases: Bases, baseline: Arm) -> dict[str, Any]:
     others = [arm for arm in judged if arm is not baseline]
     if baseline not in judged or not others:
         return {"counts": [], "images": [], "baseline": baseline.name, "left_out": 0, "seeds": False}
-    shown = [baseline, *others][:DETECTORS]
+    alike = [arm for arm in others if bases.get(arm) is baseline] or others  # else labels would pass for pretraining
+    shown = [baseline, *alike][:DETECTORS]
     runs = [arm.first for arm in shown]
     return {
         "counts": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from ssl_defect.compare import charts
@@ -77,6 +78,7 @@ def _section(kind: Kind, found: Sequence[Measured], base: Arm, main: str) -> dic
         for budget, text in zip(budgets, texts, strict=True)
     ]
     legend = [(swatch(number), name) for number, name in enumerate(lines)]
+    everything = [one for one in found if kind.of(one.arm)]
     return {
         "kind": kind,
         "plots": plots,
@@ -84,6 +86,7 @@ def _section(kind: Kind, found: Sequence[Measured], base: Arm, main: str) -> dic
         "heads": list(lines),
         "rows": rows,
         "baseline": base_line,
+        "left_out": _left_out(kind, everything, lines),
     }
 
 
@@ -100,13 +103,39 @@ def _lines(kind: Kind, found: Sequence[Measured]) -> Lines:
     detectors = [one.detector.removeprefix("anomaly: ") for one in firsts]
     both = [f"{method}, {detector}" for method, detector in zip(methods, detectors, strict=True)]
     choices = (methods, origins) if kind.name == "labels" else (detectors, both)
-    for choice in (*choices, [f"{line[0].arm.name} and like it" for line in kept]):
+    for choice in (*choices, [_stem(line) for line in kept], [f"{line[0].arm.name} and like it" for line in kept]):
         if len(set(choice)) == len(choice):
             return {
                 name: {kind.budget(one.arm): one for one in reversed(line)}
                 for name, line in zip(choice, kept, strict=True)
             }
     return {}
+
+
+def _stem(line: Sequence[Measured]) -> str:
+    """What the names of a line begin with, whole parts between hyphens: `mae` of `mae-5` and `mae-10`."""
+    parts = zip(*(one.arm.name.split("-") for one in line), strict=False)
+    return "-".join(part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts))
+
+
+def _left_out(kind: Kind, found: Sequence[Measured], lines: Lines) -> str:
+    """`all (other finetune.steps)`: budgets whose runs are as those of a line but for more than the budget."""
+    drawn = {one for line in lines.values() for one in line.values()}
+    firsts = [next(iter(line.values())).arm.first.settings for line in lines.values()]
+    left: dict[float, set[str]] = {}
+    for one in found:
+        mine = one.arm.first.settings
+        apart = min((_apart(mine, other) - {kind.setting} for other in firsts), key=len)
+        if one not in drawn and not any(key.startswith(("pretrain.", "model.")) for key in apart):
+            left.setdefault(kind.budget(one.arm), set()).update(apart)
+    return "; ".join(
+        f"{'all' if budget == ALL else f'{budget:g}'} (other {', '.join(sorted(keys))})"
+        for budget, keys in sorted(left.items())
+    )
+
+
+def _apart(mine: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    return {key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key)}
 
 
 def _origin(run: Run) -> str:

@@ -12,6 +12,8 @@ from ssl_defect.compare.table import mean_cost, ordered
 from ssl_defect.report.numbers import shown
 from ssl_defect.report.svg import swatch
 
+DRAWN = 24  # signs that differ in colour and shape: eight colours, six shapes
+
 
 def differences(found: Sequence[Measured], against: Against, main: str) -> list[dict[str, Any]]:
     """Paired differences by the main metric, a drawing per baseline, all on one scale."""
@@ -44,8 +46,11 @@ def _differences(found: Sequence[Measured], against: Against, base: Measured, ma
 
 
 def costs(found: Sequence[Measured], main: str) -> dict[str, Any]:
-    """Quality against minutes of training and against ms per image, with one legend."""
-    best = ordered(found, main)
+    """Quality against minutes of training and against ms per image, with one legend, of the best by `main`.
+
+    Of detectors that are all the same network the ms are left out: they would show what else the machine did.
+    """
+    best = ordered(found, main)[:DRAWN]
     costs = [mean_cost(one.arm) for one in best]
     minutes = [_sum(cost["pretraining"], cost["training"]) for cost in costs]
     axes = (
@@ -53,7 +58,7 @@ def costs(found: Sequence[Measured], main: str) -> dict[str, Any]:
         ("Milliseconds per image", [cost["speed"] for cost in costs]),
     )
     plots = []
-    for label, values in axes:
+    for label, values in axes if len({_network(one) for one in best}) > 1 else axes[:1]:
         spots = [charts.spot(value, one.entries.get(main)) for value, one in zip(values, best, strict=True)]
         if sum(spot is not None for spot in spots) > 1:
             alt = f"{METRICS[main]} against {label.lower()}: " + "; ".join(
@@ -62,7 +67,13 @@ def costs(found: Sequence[Measured], main: str) -> dict[str, Any]:
                 if spot
             )
             plots.append({"title": label, "figure": charts.cost(spots, (label.lower(), METRICS[main]), alt)})
-    return {"plots": plots, "legend": [(swatch(number), one.arm.name) for number, one in enumerate(best)]}
+    legend = [(swatch(number), one.arm.name) for number, one in enumerate(best)]
+    return {"plots": plots, "legend": legend, "left_out": len(found) - len(best)}
+
+
+def _network(one: Measured) -> tuple[str, str, int]:
+    run = one.arm.first
+    return run.detector, run.backbone, run.records.recipe.data.image_size
 
 
 def _sum(first: float | None, second: float | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -113,6 +114,7 @@ def _set(
     return {
         "id": f"set{number}",
         "source": recipe.data.source,
+        "sizes": sorted({run.records.recipe.data.image_size for run in runs}),
         "digest": metrics["protocol"]["split_digest"],
         "split": metrics["protocol"]["split"],
         "counts": metrics["counts"],
@@ -137,6 +139,12 @@ def _source(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
+def breakable(name: str) -> Markup:
+    """A name that a narrow column breaks behind its hyphens and underscores, not within a word."""
+    parts = re.split(r"(?<=[-_])(?=.)", name)
+    return Markup("<span>{}</span>").format(Markup("<wbr>").join(parts))
+
+
 @cache
 def _environment() -> Environment:
-    return environment([HERE, REPORT], share=share, shown=shown, counted=counted)
+    return environment([HERE, REPORT], share=share, shown=shown, counted=counted, breakable=breakable)

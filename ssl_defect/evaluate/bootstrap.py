@@ -109,27 +109,29 @@ def intervals(family: Family, groups: Array, spec: Resampling) -> dict[str, dict
 
 
 def told_by(family: Family, name: str, groups: Array) -> int:
-    """Number of groups that a metric is told by: those that define it alone, as a recall is by the defective ones.
+    """How often a metric is told independently: by each group that defines it alone, as a recall is by a defective one.
 
-    Where none does, such as an AUROC, it takes two kinds of groups, and the number is that of the rarer kind: so many
-    pairs are independent. Zero where three kinds are needed.
+    Of the others it may take two kinds, as an AUROC does: so many pairs are independent as there are groups of the
+    rarer kind. Zero where three kinds are needed.
     """
     inverse = np.unique(groups, return_inverse=True)[1]
     count = int(inverse.max()) + 1
     step = max(1, CHUNK // len(groups))
 
-    def defined(beside: Array) -> int:
+    def defined(beside: Array) -> Array:
+        """Bool (groups,): whether each defines the metric together with the images `beside`."""
         chunks = (
             (beside | (inverse == np.arange(start, min(start + step, count))[:, None])).astype(np.float32)
             for start in range(0, count, step)
         )
-        return int(np.isfinite(_each([family], chunks)[0][name]).sum())
+        return np.isfinite(_each([family], chunks)[0][name])
 
     alone = defined(np.zeros(len(groups), bool))
-    if alone:
-        return alone
-    other = defined(inverse == 0)
-    return min(other, count - other)
+    rest = np.flatnonzero(~alone)
+    if not len(rest):
+        return int(alone.sum())
+    other = int(defined(inverse == rest[0])[rest].sum())
+    return int(alone.sum()) + min(other, len(rest) - other)
 
 
 def paired_difference(a: Family, b: Family, groups: Array, spec: Resampling) -> dict[str, dict[str, Any]]:

@@ -30,6 +30,11 @@ def _about_split(records: RunRecords) -> list[str]:
         texts.append(f"{share(leaked)} of the test images have a near-copy in training, which flatters every number.")
     if not records.recipe.data.copies:
         texts.append("Near-copies were not searched for, so a leak between the splits cannot be ruled out.")
+    if (records.audit.get("copies") or {}).get("undecided"):
+        texts.append(
+            "Nearly all pictures look alike: either every part looks the same, or there are dozens of each part; then "
+            "near-copies of test images may have been trained on."
+        )
     if mixed:
         groups = counted(len(mixed), "group")
         texts.append(f"{groups} of near-copies with different labels: some mistakes below may be errors of labelling.")

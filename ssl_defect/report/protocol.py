@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from ssl_defect.artifacts import Record, digest
@@ -41,6 +42,7 @@ def section(records: RunRecords) -> dict[str, Any]:
         "total": _total(records),
         "machine": _machine(records),
         "versions": _versions(records),
+        "use": _use(records),
         "command": _command(records),
         "recipe": dump_yaml(records.recipe),
         "licence": LICENCES.get(records.recipe.data.source, ""),
@@ -169,6 +171,14 @@ def _versions(records: RunRecords) -> list[tuple[str, str]]:
             if version not in found.setdefault(name, []):
                 found[name].append(version)
     return [(name, ", ".join(values)) for name, values in found.items()]
+
+
+def _use(records: RunRecords) -> str:
+    """The line that finds defects in new pictures; a run of a table lies where the table says."""
+    words = shlex.split(_command(records))
+    out = words[words.index("--out") + 1] if "--out" in words[:-1] else f"reports/{records.recipe.name}"
+    folder = shlex.quote(out) if words[:2] == ["ssl-defect", "run"] else "FOLDER_OF_THIS_RUN"
+    return f"ssl-defect predict {folder} NEW_PICTURES --out predictions"
 
 
 def _command(records: RunRecords) -> str:

@@ -92,8 +92,9 @@ def pixel_sentence(metrics: dict[str, Any]) -> Markup:
     iou = pixel["iou"]["value"]
     if iou is None:
         return sentence + "."
-    return sentence + Markup("; at its pixel threshold its outlines overlap the drawn ones with IoU {}.").format(
-        hooked("pixel.iou.value", iou, shown(iou, 2))
+    ends = interval("pixel.iou", pixel["iou"], 2)
+    return sentence + Markup("; at its pixel threshold its outlines overlap the drawn ones with IoU {}{}.").format(
+        hooked("pixel.iou.value", iou, shown(iou, 2)), Markup(" ({})").format(ends) if ends else ""
     )
 
 
@@ -114,18 +115,34 @@ def pretraining(records: RunRecords) -> Markup:
     before, after = probe.get("before"), probe.get("after")
     if before is None or after is None:
         return what + "; no probe was measured before and after it."
-    moved = Markup(", moved the {} from {} to <strong>{}</strong> ({}).").format(
+    moved = Markup(", moved the {} from {} to <strong>{}</strong> ({})").format(
         probe.get("metric", "probe"), shown(before, 2), shown(after, 2), f"{after - before:+.2f}"
     )
-    return what + moved + " " + _judged(after - before)
+    linear = facts.get("linear_probe") or {}
+    first, last = linear.get("before"), linear.get("after")
+    if first is None or last is None:
+        return what + moved + ". " + _judged([after - before])
+    also = Markup(" and the {} from {} to <strong>{}</strong> ({}). ").format(
+        linear.get("metric", "linear probe"), shown(first, 2), shown(last, 2), f"{last - first:+.2f}"
+    )
+    return what + moved + also + _judged([after - before, last - first])
 
 
-def _judged(change: float) -> str:
+def _judged(changes: list[float]) -> str:
+    """One sentence for one probe, or for two that may not agree."""
+    signs = {(change >= 0.01) - (change <= -0.01) for change in changes}
+    if {1, -1} <= signs:
+        return "The two probes do not agree: whether it helped is not known."
+    change = max(changes, key=abs)
     if change >= 0.01:
         return "One run and no interval: a hint that it helped, not a proof."
     if change > -0.01:
-        return "By this probe it made no difference."
-    return "By this probe it made the features worse."
+        return f"By {_these(changes)} it made no difference."
+    return f"By {_these(changes)} it made the features worse."
+
+
+def _these(changes: list[float]) -> str:
+    return "these probes" if len(changes) > 1 else "this probe"
 
 
 def tiles(metrics: dict[str, Any]) -> list[dict[str, Any]]:

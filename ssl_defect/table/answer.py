@@ -9,16 +9,14 @@ from pathlib import Path
 from ssl_defect.artifacts import read_json
 from ssl_defect.report.endings import too_short
 from ssl_defect.table.choice import Question, questions, value_of
-from ssl_defect.table.expand import Cell
-from ssl_defect.table.layout import title
 from ssl_defect.table.measure import Entry, better, paired
 from ssl_defect.table.results import Result, Results
 from ssl_defect.table.settings import VALIDATION
+from ssl_defect.table.wording import budget_of, corrected, difference, labels, place, row
 
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
 STRONG = "**"  # around words that a reader should see first, as Markdown has it
 FEW_JUDGES = 30  # defective validation images: an AUROC of 0.9 then has a standard error of 0.04 (Hanley & McNeil 1982)
-LABELS = "finetune.labels_per_class"
 _OF_ONE_SEED = (
     "Where a cell has one seed alone, its intervals and p know the chance of the test images, not that of training: "
     "the next seed may turn it round."
@@ -64,18 +62,21 @@ def in_short(results: Results) -> str:
     asked = _asked(results)
     if len(asked) < 2:
         return ""
-    base, metric = _row(asked[0].base.cell, results), asked[0].base.metric
+    base, metric = row(asked[0].base.cell, results), asked[0].base.metric
     taken = [(one, _gain(one, results)) for one in asked]
-    found = [f"{_place(one.base.cell, results)}{_row(one.taken.cell, results)} ({gain})" for one, gain in taken if gain]
+    found = [f"{place(one.base.cell, results)}{row(one.taken.cell, results)} ({gain})" for one, gain in taken if gain]
     if found:
         rest = "; nothing else is shown to be" if len(found) < len(asked) else ""
         return f"{STRONG}In short, better than {base}{STRONG}: {'; '.join(found)}{rest}."
     text = f"{STRONG}In short, nothing is shown to be better than {base}{STRONG}"
-    highs = [(one.chosen.change["high"], _room(one.base)) for one in asked if one.chosen and one.chosen.change]
-    known = [min(high, room) for high, room in highs if high is not None]
+    changes = [(one.chosen.change, _room(one.base)) for one in asked if one.chosen and one.chosen.change]
+    known = [(change["value"], min(change["high"], room)) for change, room in changes if change["high"] is not None]
     if not known or better(metric) < 0:
         return f"{text}."
-    return f"{text}; by their intervals, what validation chooses may gain up to {max(0.0, *known):.3f} of {metric}."
+    values, reach = [value for value, _ in known], max(0.0, *(high for _, high in known))
+    span = f"{min(values):+.3f}" if len(known) == 1 else f"{min(values):+.3f} to {max(values):+.3f}"
+    far = "intervals reach" if len(known) > 1 else "its interval reaches"
+    return f"{text}: what validation chooses differs by {span} of {metric} ({far} to {reach:+.3f})."
 
 
 def plain(text: str) -> str:
@@ -116,15 +117,15 @@ def _answer(asked: Question, results: Results, folders: Folders) -> str:
 
 def _by_validation(asked: Question, chosen: Result, results: Results) -> str:
     """What validation chooses, and how it does on test."""
-    where, against = _place(asked.base.cell, results), _row(asked.base.cell, results)
+    where, against = place(asked.base.cell, results), row(asked.base.cell, results)
     by = results.measured[asked.base.cell.name].chosen_by
-    text = f"{where}validation ({by}) chooses {STRONG}{_row(chosen.cell, results)}{STRONG}"
+    text = f"{where}validation ({by}) chooses {STRONG}{row(chosen.cell, results)}{STRONG}"
     if chosen is asked.base:
         return f"{text} itself: {chosen.metric} {value_of(chosen):.3f} on test"
     change = chosen.change or {}
     word = _word(change, asked.p, chosen.metric, results.table.level)
     sure = f"{STRONG}{word} than {against}{STRONG}" if word else f"not shown to be better than {against}"
-    more = f"{_difference(change)}{_corrected(asked.p)}"
+    more = f"{difference(change)}{corrected(asked.p, asked.over, 'choice')}{_unmarked(chosen, word, results)}"
     return f"{text}: {chosen.metric} {value_of(chosen):.3f} on test, {sure}: {more}"
 
 
@@ -138,19 +139,31 @@ def _word(change: Entry, p: float | None, metric: str, level: float) -> str:
 
 def _highest(asked: Question, results: Results) -> str:
     best = asked.highest
-    more = f", {_difference(best.change)}{_corrected(best.change['holm'])}" if best.change else ""
-    return f"Highest on test is {_row(best.cell, results)}: {value_of(best):.3f}{more}"
+    more = f", {difference(best.change)}{_by_holm(best, results)}" if best.change else ""
+    return f"Highest on test is {row(best.cell, results)}: {value_of(best):.3f}{more}"
+
+
+def _by_holm(one: Result, results: Results) -> str:
+    over = results.corrected_over(one.metric, of_means=bool(one.cell.over))
+    return corrected(one.change["holm"] if one.change else None, over, "difference")
+
+
+def _unmarked(chosen: Result, word: str, results: Results) -> str:
+    """Where the table, which corrects for all its rows, does not mark what is shown for the row chosen beforehand."""
+    if not word or chosen.verdict:
+        return ""
+    return f"; not marked in the table{_by_holm(chosen, results)}"
 
 
 def _by_test(asked: Question, results: Results) -> str:
     """What is highest on test, if it is so by more than chance."""
-    best, where, against = asked.highest, _place(asked.base.cell, results), _row(asked.base.cell, results)
+    best, where, against = asked.highest, place(asked.base.cell, results), row(asked.base.cell, results)
     if asked.taken is asked.base:
         shown = "" if best is asked.base else "shown to be "
         text = f"{where}nothing is {shown}better than {STRONG}{against}{STRONG} by {best.metric}"
         return f"{text} ({value_of(asked.base):.3f})"
-    change, more = _difference(best.change or {}), _corrected(best.change["holm"]) if best.change else ""
-    text = f"{where}{STRONG}{_row(best.cell, results)}{STRONG} is {STRONG}best{STRONG} by {best.metric}"
+    change, more = difference(best.change or {}), _by_holm(best, results) if best.change else ""
+    text = f"{where}{STRONG}{row(best.cell, results)}{STRONG} is {STRONG}best{STRONG} by {best.metric}"
     return f"{text}, {value_of(best):.3f}: {change} over {against}{more}"
 
 
@@ -182,27 +195,6 @@ def _few_judges(results: Results) -> list[str]:
     ]
 
 
-def _difference(entry: Entry) -> str:
-    value, low, high = (entry.get(key) for key in ("value", "low", "high"))
-    if value is None:
-        return f"no difference can be given, {entry.get('why', 'undefined')}"
-    return f"{value:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
-
-
-def _corrected(p: float | None) -> str:
-    return "" if p is None else f", corrected p {p:.3g}"
-
-
-def _row(cell: Cell, results: Results) -> str:
-    return ", ".join(cell.labels[axis] for axis in results.table.baseline)
-
-
-def _place(cell: Cell, results: Results) -> str:
-    """`labels per class 5: `, of the axes that the baseline leaves open."""
-    free = [axis for axis in cell.labels if axis not in results.table.baseline]
-    return ", ".join(f"{title(axis)} {cell.labels[axis]}" for axis in free) + (": " if free else "")
-
-
 def _detector(runs: Sequence[Path]) -> str:
     """Of the seeds the one that is best on validation; the first where validation does not say."""
     scored = [(read_json(run / "finetune" / "finetune.json").get("best_validation"), run) for run in runs]
@@ -212,7 +204,7 @@ def _detector(runs: Sequence[Path]) -> str:
 
 def _labels_saved(asked: Sequence[Question], results: Results) -> str:
     """The fewest labels with which what is taken reaches what the baseline reaches with the most it was given."""
-    found = [(budget, one) for one in asked if (budget := _budget(one.base.cell, results)) is not None]
+    found = [(budget, one) for one in asked if (budget := budget_of(one.base.cell, results)) is not None]
     if len(found) < 2:
         return ""
     found.sort(key=lambda one: one[0])
@@ -224,21 +216,9 @@ def _labels_saved(asked: Sequence[Question], results: Results) -> str:
             mine, theirs = results.measured[best.cell.name], results.measured[base.cell.name]
             if mine.seeds != theirs.seeds:
                 return ""  # their means are not of the same runs
-            change = _difference(paired(mine, theirs, base.metric, results.table.level))
+            change = difference(paired(mine, theirs, base.metric, results.table.level))
             return (
-                f"{_row(best.cell, results)} with {_count(budget)} per class has {base.metric} {value_of(best):.3f}, "
-                f"{_row(base.cell, results)} with {_count(most)} {value_of(base):.3f}: {change}."
+                f"{row(best.cell, results)} with {labels(budget)} has {base.metric} {value_of(best):.3f}, "
+                f"{row(base.cell, results)} with {labels(most)} {value_of(base):.3f}: {change}."
             )
     return ""
-
-
-def _budget(cell: Cell, results: Results) -> float | None:
-    """Labels per class of a cell, where they are all that the baseline leaves open."""
-    free = [axis for axis in cell.labels if axis not in results.table.baseline]
-    if len(free) != 1 or LABELS not in cell.settings:
-        return None
-    return float(cell.settings[LABELS] or "inf")
-
-
-def _count(budget: float) -> str:
-    return "all labels" if budget == float("inf") else f"{budget:g} label{'' if budget == 1 else 's'}"

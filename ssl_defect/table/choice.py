@@ -21,12 +21,14 @@ class Question:
         base: the baseline; `rows`: those with a value on test, it among them.
         chosen: the row that validation chooses; None where it cannot.
         p: of the chosen row's difference from the baseline, corrected over all questions; None where there is none.
+        over: how many these are.
     """
 
     base: Result
     rows: Sequence[Result]
     chosen: Result | None = None
     p: float | None = None
+    over: int = 0
 
     @property
     def highest(self) -> Result:
@@ -55,8 +57,10 @@ def questions(results: Results) -> list[Question]:
             found.append(Question(base, rows, _chosen(rows, base, results)))
     own, means = ([k for k, one in enumerate(found) if bool(one.base.cell.over) == kind] for kind in (False, True))
     for some in (own, means):  # means over other groups are corrected among themselves, as in the table
-        for k, p in zip(some, holm([_p(found[k], results) for k in some]), strict=True):
-            found[k] = replace(found[k], p=None if found[k].chosen in (None, found[k].base) else p)
+        asked = [_p(found[k], results) for k in some]
+        over = sum(p is not None for p in asked)
+        for k, p in zip(some, holm(asked), strict=True):
+            found[k] = replace(found[k], p=None if found[k].chosen in (None, found[k].base) else p, over=over)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from markupsafe import Markup
 
@@ -18,6 +19,11 @@ from ssl_defect.table.results import Result, Results
 SIDE, WIDTH, LEAST, GAP, TOP, STEP, BOTTOM = 170.0, 420.0, 150.0, 30.0, 44.0, 18.0, 46.0
 STYLE = "font-family:system-ui,sans-serif;font-size:11px;color:#222;background:#fff"
 GREY, COLOURS = "#777", {"better": "#0a7d46", "worse": "#b3261e", "": "#444"}
+HALO: dict[str, Any] = {
+    "paint_order": "stroke",
+    "stroke": "#fff",
+    "stroke_width": 4,
+}  # keeps a text apart from the line behind it
 WIDEST = 3.0  # the scale ends at so many times what is typical: one far row does not press all others together
 Key = tuple[str, ...]
 
@@ -87,7 +93,7 @@ def _ticks(frame: Frame) -> list[float]:
 
 
 def _interval(frame: Frame, y: float, row: Row) -> list[Markup]:
-    """A line with a dot; where it leaves the panel an arrow stands for the rest. The numbers show on hovering."""
+    """A line with a dot, its value where that lies outside, an arrow for the rest. Numbers show on hovering."""
     change = row.result.change
     assert change is not None
     low, value, high = (change[key] for key in ("low", "value", "high"))
@@ -101,6 +107,9 @@ def _interval(frame: Frame, y: float, row: Row) -> list[Markup]:
             parts.append(tag("polygon", points=points, fill=colour))
     if frame.x[0] <= value <= frame.x[1]:
         parts.append(tag("circle", cx=frame.across(value), cy=y, r=3.5, fill=colour))
+    else:  # its dot lies outside, so that its value is written
+        x, anchor = (frame.across(frame.x[1]) - 10, "end") if value > 0 else (frame.across(frame.x[0]) + 10, "start")
+        parts.append(tag("text", f"{value:+.3f}", x=x, y=y + 4, text_anchor=anchor, fill=colour, **HALO))
     told = f"{', '.join((*row.key, *row.column))}: {value:+.3f} ({low:+.3f} to {high:+.3f})"
     return [tag("g", Markup("").join([tag("title", told), *parts]))]
 

@@ -12,12 +12,17 @@ from ssl_defect.table.layout import not_run, published_alone, title
 from ssl_defect.table.results import Results
 from ssl_defect.table.settings import TableSettings
 
+PLACES = ("data.root",)
 SAME = 4  # so many different machines or splits are written out at most
 
 
 def digest_of(table: TableSettings) -> str:
-    """Of the table's recipe with all its defaults; a recipe without `average` has the one from before there was any."""
-    return digest(table.model_dump(mode="json", exclude=set() if table.average else {"average"}))
+    """Of the table's recipe with all its defaults and what `--set` gave its runs, wherever their pictures lie.
+
+    A recipe without `average` has the one from before there was any.
+    """
+    whole = table.model_dump(mode="json", exclude=set() if table.average else {"average"})
+    return digest(whole | {"settings": {k: v for k, v in whole["settings"].items() if k not in PLACES}})
 
 
 def notes(results: Results, base: str, said: Sequence[str] = ()) -> list[str]:
@@ -25,7 +30,7 @@ def notes(results: Results, base: str, said: Sequence[str] = ()) -> list[str]:
     table = results.table
     return [
         *_legend(results),
-        f"Recipe `{table.name}`, digest {digest_of(table)}, base {base}; seeds "
+        f"Recipe `{table.name}`, digest {digest_of(table)}, base {base}{_settings(table)}; seeds "
         f"{', '.join(map(str, table.seed_list))}; {_pretraining(table)}.",
         *([] if said else unfinished(results)),
         *_measured_on(results),
@@ -33,6 +38,12 @@ def notes(results: Results, base: str, said: Sequence[str] = ()) -> list[str]:
         *_not_run(results),
         *_sources(results),
     ]
+
+
+def _settings(table: TableSettings) -> str:
+    """Those of every run, from the recipe and from `--set`; where the pictures lie is nobody's concern."""
+    told = [f"`{key}` {value}" for key, value in table.settings.items() if key not in PLACES]
+    return f" with {', '.join(told)}" if told else ""
 
 
 def _legend(results: Results) -> list[str]:
@@ -45,25 +56,20 @@ def _legend(results: Results) -> list[str]:
         "images and over the seeds)."
     ]
     if table.baseline:
-        over = {name: _differences(results, name, of_means=False) for name in table.metrics}
+        over = {results.corrected_over(name, of_means=False) for name in table.metrics}
         texts.append(
             "Differences are paired, by groups and by seeds; p is two-sided, by t for groups and seeds each, "
-            f"and corrected by Holm over all {' or '.join(map(str, sorted(set(over.values()))))} differences of "
+            f"and corrected by Holm over all {' or '.join(map(str, sorted(over)))} differences of "
             "a metric. "
             f"▲ better, ▼ worse than the baseline: corrected p below {1 - table.level:.2g} and an interval that leaves "
             "zero out."
         )
-        if means := _differences(results, table.metrics[0], of_means=True):
+        if means := results.corrected_over(table.metrics[0], of_means=True):
             texts.append(f"Means over {_averaged(table)} are paired alike, and corrected by Holm among these {means}.")
     texts.append("Bold is the best of its group, where it differs so from each other one (Holm over these).")
     if any(len(one.seeds) < 3 for one in results.measured.values()):
         texts.append("Fewer than three seeds tell little of the chance of training.")
     return texts
-
-
-def _differences(results: Results, metric: str, of_means: bool) -> int:
-    told = [one for one in results.of(metric) if one.change and one.change.get("p") is not None]
-    return sum(bool(one.cell.over) == of_means for one in told)
 
 
 def _averaged(table: TableSettings) -> str:
@@ -103,7 +109,8 @@ def _measured_on(results: Results) -> list[str]:
         *_opened(facts),
         f"Machine: {'; '.join(machines) or here['processor']}. Versions: "
         f"{'; '.join(used) or ', '.join(f'{name} {v}' for name, v in versions().items())}.",
-        "Minutes of pretraining and fine-tuning are of runs side by side; a shared pretraining is paid once.",
+        "Minutes of pretraining and fine-tuning, and milliseconds, are of runs side by side: the same network differs "
+        "by what else the machine did. A shared pretraining is paid once.",
     ]
 
 

@@ -55,6 +55,11 @@ class Results:
         """Those of one metric, in the order of the cells."""
         return [one for one in self.every if one.metric == metric]
 
+    def corrected_over(self, metric: str, of_means: bool) -> int:
+        """How many differences Holm's correction of a metric is for: those of cells, or of means over cells."""
+        told = [one for one in self.of(metric) if one.change and one.change.get("p") is not None]
+        return sum(bool(one.cell.over) == of_means for one in told)
+
 
 def judge(
     table: TableSettings, cells: list[Cell], measured: dict[str, Measured], failed: dict[str, str], planned: int

@@ -171,7 +171,7 @@ def load_table(path: Path, overrides: list[str] | None = None) -> tuple[TableSet
             for_runs[key] = value
     table = validate(TableSettings, raw, str(path))
     _fit_together(table, path)
-    return table, for_runs
+    return table.model_copy(update={"settings": table.settings | for_runs}), for_runs  # the protocol tells of both
 
 
 def _fit_together(table: TableSettings, path: Path) -> None:

@@ -145,7 +145,8 @@ def test_how_many_groups_tell_of_a_metric():
     labels = np.array([1, 0, 1, 0, 0, 0, 0])
     family = image_family(labels, np.arange(7), 3)
     assert told_by(family, "auroc", np.arange(7)) == 2
-    assert told_by(family, "auroc", np.array([0, 0, 1, 2, 3, 4, 5])) == 1  # one group that holds both
+    assert told_by(family, "auroc", np.array([0, 0, 1, 2, 3, 4, 5])) == 2  # a group that holds both, and a pair
+    assert told_by(family, "auroc", np.array([0, 0, 1, 1, 2, 3, 4])) == 2  # two that hold both, and good ones alone
     assert told_by(family, "precision", np.arange(7)) == 4  # those called defective
     three = lambda weights: {"all": np.where((weights[:, :3] > 0).all(axis=1), 1.0, np.nan)}  # noqa: E731
     assert told_by(three, "all", np.arange(5)) == 0

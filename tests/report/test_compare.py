@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from ssl_defect.artifacts import read_json, write_json
 from ssl_defect.cli import app
 from ssl_defect.compare.agreement import agreement, contested, mcnemar
 from ssl_defect.compare.baselines import Bases, baseline_of, baselines_of, baselines_told
+from ssl_defect.compare.figures import costs
 from ssl_defect.compare.measure import families, main_metric, measure, outside, paired, recorded, spec_of
-from ssl_defect.compare.page import compare, render
+from ssl_defect.compare.page import breakable, compare, render
 from ssl_defect.compare.runs import arms_of, read_runs, same_images
 from ssl_defect.compare.seeds import interval, parts, parts_of_difference
 from ssl_defect.compare.table import differing, ordered, signed
@@ -255,6 +257,37 @@ def test_labels_efficiency_over_budgets(tmp_path: Path) -> None:
     assert html[: html.index("</table>")].count('class="change"') == 3  # simclr against none, budget by budget
 
 
+def test_budgets_of_runs_that_differ_in_more_are_said_to_be_left_out(tmp_path: Path) -> None:
+    def learns(steps: int, budget: int | None) -> dict[str, Any]:
+        return {"task": "segmentation", "labels_per_class": budget, "steps": steps}
+
+    folders = [
+        make(tmp_path / f"{method}-{budget}", FAKE, method=method, finetune=learns(200 if budget else 900, budget))
+        for method in ("none", "simclr")
+        for budget in (None, 5, 10)
+    ]
+    page = Page(render(read_runs(folders)))
+    assert "Not here, since they differ in more: all (other finetune.steps)." in page.text
+
+
+def test_times_of_one_network_are_not_drawn(pair: list[Path], tmp_path: Path) -> None:
+    same = Page(render(read_runs(pair)))
+    assert "Minutes of pretraining and fine-tuning" in same.text
+    assert "Milliseconds per image" not in same.text
+    other = make(tmp_path / "other", FAKE, model={"backbone": "vit_tiny_patch16_224"})
+    assert "Milliseconds per image" in Page(render(read_runs([*pair, other]))).text
+
+
+def test_no_more_costs_are_drawn_than_there_are_signs(pair: list[Path]) -> None:
+    found = measure(arms_of(read_runs(pair)))
+    told = costs([*found] * 20, "image auroc")
+    assert (len({sign for sign, _ in told["legend"]}), told["left_out"]) == (24, 16)
+
+
+def test_names_break_between_their_parts_and_are_escaped() -> None:
+    assert breakable("a_b-<i>") == "<span>a_<wbr>b-<wbr>&lt;i&gt;</span>"
+
+
 def test_few_good_images_have_a_section_of_their_own(tmp_path: Path) -> None:
     folders = [
         make(
@@ -330,8 +363,11 @@ def test_a_baseline_has_learned_from_as_much(tmp_path: Path) -> None:
         assert f"the baseline none-{kind}" in page.text
     html = page.html[page.html.index('data-test-table="differences"') :]
     for part in html[: html.index("</table>")].split("<tr>")[2:]:
-        name, base = part.split("</th>")[0].split('"row">')[1], part.split("<td>")[1].split("</td>")[0]
+        name, base = (cell.split("</")[0].replace("<wbr>", "") for cell in re.findall(r"<span>(.*?)</span>", part)[:2])
         assert (name.split("-")[0], base) == ("simclr", f"none-{name.split('-')[1]}")
+    shown = {one.split("</b>")[0] for one in page.html.split("<figcaption><b>")[1:]} - {"the picture"}
+    assert len(shown) > 1
+    assert len({name.split("-")[1] for name in shown}) == 1  # labels do not pass for the pretraining
     other = next(run for run in runs if run.name == "simclr-10")
     assert set(measured_against(baselines_of(arms_of(runs), other)).values()) == {f"simclr-{kind}" for kind in kinds}
 

@@ -30,6 +30,7 @@ def test_the_verdict_gives_interval_and_rates(make_page: Make, tmp_path: Path) -
         f"At the threshold chosen on validation it finds {found:.0f}% of the defective parts and raises {alarms:.0f} "
         "false alarms per 100 good ones."
     ) in page.text
+    assert "ssl-defect predict reports/" in page.text
     assert (
         "SimCLR, 5 epochs from random weights, moved the kNN AUROC on validation from 0.61 to 0.75 (+0.14)" in page.text
     )

@@ -43,7 +43,29 @@ def test_without_a_threshold_there_is_no_claim(records: RunRecords) -> None:
 )
 def test_pretraining_is_judged_by_its_probe(records: RunRecords, after: float, words: str) -> None:
     records.pretrain["probe"] = {"metric": "kNN AUROC on validation", "before": 0.6, "after": after}
+    records.pretrain["linear_probe"] = {"metric": "linear AUROC on validation", "before": None, "after": None}
     assert words in pretraining(records)
+
+
+@pytest.mark.parametrize(
+    ("after", "linear", "words"),
+    [
+        (0.8, 0.8, "a hint that it helped"),
+        (0.8, 0.604, "a hint that it helped"),
+        (0.8, 0.5, "do not agree"),
+        (0.5, 0.8, "do not agree"),
+        (0.604, 0.596, "By these probes it made no difference"),
+        (0.5, 0.604, "By these probes it made the features worse"),
+    ],
+)
+def test_two_probes_are_both_told_and_may_not_agree(
+    records: RunRecords, after: float, linear: float, words: str
+) -> None:
+    records.pretrain["probe"] = {"metric": "kNN AUROC on validation", "before": 0.6, "after": after}
+    records.pretrain["linear_probe"] = {"metric": "linear AUROC on validation", "before": 0.6, "after": linear}
+    text = pretraining(records)
+    assert words in text
+    assert f"linear AUROC on validation from 0.60 to <strong>{linear:.2f}</strong>" in text
 
 
 def test_a_careful_run_has_no_cautions(records: RunRecords) -> None:

@@ -43,17 +43,18 @@ def test_the_best_its_difference_and_the_labels_that_it_saves() -> None:
     assert by["moco", "5"].verdict == "better"
     value = by["moco", "5"].entry["value"]
     assert few == (
-        f"labels per class 5: **moco** is **best** by image auroc, {value:.3f}: {change['value']:+.3f} "
-        f"({change['low']:+.3f} to {change['high']:+.3f}) over none, corrected p {change['holm']:.3g}."
+        f"5 labels per class: **moco** is **best** by image auroc, {value:.3f}: {change['value']:+.3f} "
+        f"({change['low']:+.3f} to {change['high']:+.3f}) over none, p "
+        f"{change['holm']:.3g} corrected over 2 differences."
     )
-    assert every.startswith("labels per class all: **moco** is **best**")
+    assert every.startswith("all labels: **moco** is **best**")
     assert saved.startswith(f"moco with 5 labels per class has image auroc {value:.3f}, none with all labels ")
     assert "highest on test was chosen by these images" in warning
 
 
 def test_marks_of_strong_words_are_left_out_for_a_terminal() -> None:
     found = results(CLEAR)
-    assert plain(answers(found, {})[0]).startswith("labels per class 5: moco is best by image auroc")
+    assert plain(answers(found, {})[0]).startswith("5 labels per class: moco is best by image auroc")
     assert not [line for line in answers(found, {}) if "**" in plain(line)]
 
 
@@ -82,16 +83,16 @@ def test_a_best_within_chance_is_not_called_better_and_not_taken(tmp_path: Path)
         (run / "finetune").mkdir(parents=True)
         write_json(run / "finetune" / "finetune.json", {})
     assert answers(found, folders)[0] == (
-        f"labels per class 5: nothing is shown to be better than **none** by image auroc ({values['none']:.3f}). That "
+        f"5 labels per class: nothing is shown to be better than **none** by image auroc ({values['none']:.3f}). That "
         f"detector: `ssl-defect predict {tmp_path / 'none-5'} PICTURES --out FOLDER`. Highest on test is mae: "
-        f"{values['mae']:.3f}, {change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f}), corrected p "
-        f"{change['holm']:.3g}."
+        f"{values['mae']:.3f}, {change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f}), p "
+        f"{change['holm']:.3g} corrected over 1 difference."
     )
 
 
 def test_a_baseline_in_front_and_a_table_without_one() -> None:
     assert answers(results({("none", "5"): 2.5, ("moco", "5"): 0.5}), {})[0].startswith(
-        "labels per class 5: nothing is better than **none** by image auroc"
+        "5 labels per class: nothing is better than **none** by image auroc"
     )
     assert answers(results(CLEAR, baseline={}), {}) == []
     assert answers(results({("moco", "5"): 1.8, ("mae", "5"): 0.5}), {}) == []  # the baseline is not finished

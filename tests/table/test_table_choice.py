@@ -11,7 +11,7 @@ import pytest
 from test_table_results import STRENGTH, measured
 
 from ssl_defect.artifacts import write_json
-from ssl_defect.table.answer import LABELS, _budget, answers, in_short
+from ssl_defect.table.answer import answers, in_short
 from ssl_defect.table.average import means_of
 from ssl_defect.table.choice import Question, questions
 from ssl_defect.table.expand import cells_of
@@ -19,6 +19,7 @@ from ssl_defect.table.measure import Measured
 from ssl_defect.table.results import Results, judge
 from ssl_defect.table.settings import TableSettings
 from ssl_defect.table.statistics import holm
+from ssl_defect.table.wording import LABELS, budget_of
 
 ON_TEST = {("none", "5"): 0.6, ("mae", "5"): 0.7, ("moco", "5"): 1.8, ("none", "all"): 0.9, ("mae", "all"): 0.9}
 AVERAGE = {"labels": ["5", "all"]}
@@ -61,10 +62,10 @@ def test_it_takes_the_best_on_validation_whatever_the_test_says() -> None:
     assert best.entry
     ends, others = (f"{one['low']:+.3f} to {one['high']:+.3f}" for one in (change, best.change))
     assert line == (
-        f"labels 5: validation (AUROC) chooses **mae**: image auroc {question.taken.entry['value']:.3f} on test, not "
-        f"shown to be better than none: {change['value']:+.3f} ({ends}), corrected p {question.p:.3g}. Highest on test "
-        f"is moco: {best.entry['value']:.3f}, {best.change['value']:+.3f} ({others}), corrected p "
-        f"{best.change['holm']:.3g}."
+        f"5 labels per class: validation (AUROC) chooses **mae**: image auroc {question.taken.entry['value']:.3f} on "
+        f"test, not shown to be better than none: {change['value']:+.3f} ({ends}), p {question.p:.3g} corrected over "
+        f"2 choices. Highest on test is moco: {best.entry['value']:.3f}, {best.change['value']:+.3f} ({others}), p "
+        f"{best.change['holm']:.3g} corrected over 3 differences."
     )
 
 
@@ -78,13 +79,23 @@ def test_one_that_is_better_beyond_doubt_is_called_so_and_one_that_is_worse_too(
     assert " on test, **worse than none**: -0." in answers(worse, {})[0]
 
 
+def test_what_the_table_does_not_mark_is_said_to_be_so() -> None:
+    """Chosen beforehand it is corrected for the choices alone; the table corrects for all its rows."""
+    found = results({("moco", "5"): 0.8})
+    assert "not marked" not in answers(found, {})[0]
+    taken = asked(found).taken
+    assert taken.change
+    taken.change["holm"], taken.verdict = 0.116, ""
+    assert answers(found, {})[0].endswith("; not marked in the table, p 0.116 corrected over 3 differences.")
+
+
 def test_it_may_take_the_baseline_and_does_between_equals() -> None:
     for values in ({("none", "5"): 0.9}, {}):
         found = results(values)
         assert name(asked(found)) == "none"
         assert asked(found).p is None
         line = answers(found, {})[0]
-        assert line.startswith("labels 5: validation (AUROC) chooses **none** itself: image auroc ")
+        assert line.startswith("5 labels per class: validation (AUROC) chooses **none** itself: image auroc ")
         assert ". Highest on test is moco: " in line
 
 
@@ -111,7 +122,7 @@ def test_values_that_cannot_be_set_beside_each_other_choose_nothing(change: dict
     assert asked(found).p is None
     assert asked(found).taken.cell.labels["start"] == "moco"
     line, *others = answers(found, {})
-    assert line.startswith("labels 5: **moco** is **best** by image auroc, ")
+    assert line.startswith("5 labels per class: **moco** is **best** by image auroc, ")
     assert "validation (AUROC) chooses **none** itself" in others[0]
     warnings = [line for line in others if "(Holm)" in line]
     assert [line.split(" ")[0] for line in warnings] == ["Validation", "What"]
@@ -134,7 +145,7 @@ def test_of_several_folds_each_must_choose_it() -> None:
     assert name(asked(found)) is None
     raw = asked(found, "all").taken.change["p"]
     assert asked(found, "all").p == pytest.approx(min(1, 2 * raw))  # it was asked of both
-    assert answers(found, {})[0].startswith("labels 5: **moco** is **best** by image auroc, ")
+    assert answers(found, {})[0].startswith("5 labels per class: **moco** is **best** by image auroc, ")
 
 
 def test_a_mean_over_budgets_goes_by_the_mean_on_validation() -> None:
@@ -167,7 +178,7 @@ def test_other_numbers_than_labels_save_none() -> None:
     matrix = {"start": {name: {} for name in STRENGTH}, "data.image_size": [64, 128]}
     table = TableSettings.model_validate({"name": "t", "base": {}, "matrix": matrix, "baseline": {"start": "none"}})
     for cell in cells_of(table):
-        assert _budget(cell, Results(table, [], {}, [], {}, {})) is None
+        assert budget_of(cell, Results(table, [], {}, [], {}, {})) is None
 
 
 def test_the_choice_by_validation_is_not_flattered_and_that_by_test_is() -> None:
@@ -221,22 +232,27 @@ def test_where_validation_does_not_choose_its_size_does_not_matter() -> None:
 
 def test_in_short_is_what_is_shown_or_how_much_may_be() -> None:
     unsure = results({("mae", "5"): 0.8, ("mae", "all"): 0.8})
-    high = max(asked(unsure, budget).taken.change["high"] for budget in ("5", "all"))  # type: ignore[index]
+    changes = [asked(unsure, budget).taken.change for budget in ("5", "all")]
+    low, most, high = (
+        min(c["value"] for c in changes),
+        max(c["value"] for c in changes),
+        max(c["high"] for c in changes),
+    )
     assert high > 0
     assert in_short(unsure) == (
-        "**In short, nothing is shown to be better than none**; by their intervals, what validation chooses may gain "
-        f"up to {high:.3f} of image auroc."
+        "**In short, nothing is shown to be better than none**: what validation chooses differs by "
+        f"{low:+.3f} to {most:+.3f} of image auroc (intervals reach to {high:+.3f})."
     )
     sure = results({("moco", "5"): 0.8, ("mae", "all"): 0.8})
     gain = asked(sure).taken.change["value"]  # type: ignore[index]
     assert in_short(sure) == (
-        f"**In short, better than none**: labels 5: moco ({gain:+.3f}); nothing else is shown to be."
+        f"**In short, better than none**: 5 labels per class: moco ({gain:+.3f}); nothing else is shown to be."
     )
     themselves = results({("none", "5"): 0.9, ("none", "all"): 0.9})
     assert in_short(themselves) == "**In short, nothing is shown to be better than none**."
     good_alone = {name: {"chosen_by": ""} for name in ("none-5", "none-all")}  # where validation cannot choose
     best = asked(results({}, **good_alone)).highest
-    assert f"labels 5: moco ({best.change['value']:+.3f})" in in_short(results({}, **good_alone))  # type: ignore[index]
+    assert f"5 labels per class: moco ({best.change['value']:+.3f})" in in_short(results({}, **good_alone))  # type: ignore[index]
 
 
 def test_what_may_be_gained_ends_where_the_metric_does() -> None:
@@ -251,7 +267,7 @@ def test_what_may_be_gained_ends_where_the_metric_does() -> None:
     change = asked(found).taken.change
     assert change
     assert change["high"] > 0.3
-    assert in_short(found).endswith(" may gain up to 0.300 of image auroc.")
+    assert in_short(found).endswith(" of image auroc (its interval reaches to +0.300).")
 
 
 def test_one_answer_needs_no_summary() -> None:

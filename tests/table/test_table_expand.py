@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from ssl_defect.errors import UserError
 from ssl_defect.table.command import Request, make
 from ssl_defect.table.expand import baseline_of, cells_of, runs_of
+from ssl_defect.table.protocol import digest_of, notes
+from ssl_defect.table.results import judge
 from ssl_defect.table.settings import TableSettings, load_table
 
 BASE = {
@@ -210,6 +212,12 @@ def test_overrides_are_for_the_table_or_for_all_runs(tmp_path: Path) -> None:
     assert (table.seeds, table.roots, for_runs) == (2, {"place": "/here"}, {"data.image_size": 64})
     cells = cells_of(table)
     assert {run.recipe.data.image_size for run in runs_of(table, cells, path, for_runs)} == {64}
+    moved, _ = load_table(path, ["seeds=2", "roots.place=/here", "data.image_size=64", "data.root=/there"])
+    told = " ".join(notes(judge(moved, cells, {}, {}, 2), "b.yaml"))
+    assert "base b.yaml with `data.image_size` 64;" in told  # what a table was made with stands under it
+    assert "there" not in told
+    plain, _ = load_table(path, ["seeds=2", "roots.place=/here"])
+    assert digest_of(moved) == digest_of(table) != digest_of(plain)
     with pytest.raises(UserError, match=r"--set pretrain: the matrix varies 'pretrain.epochs'"):
         runs_of(table, cells, path, {"pretrain": {"method": "mae"}})
     with pytest.raises(UserError, match="seeds of a table are set by `seeds`"):

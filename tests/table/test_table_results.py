@@ -179,6 +179,10 @@ def test_differences_are_drawn_to_one_scale_and_far_ones_are_cut_with_an_arrow()
     far = drawn["none"]
     assert len(far.findall(f"{name}polygon")) == 1
     assert not far.findall(f"{name}circle")
+    change = next(one.change for one in found.every if one.cell.labels["start"] == "none")
+    assert change
+    assert far.findtext(f"{name}text") == f"{change['value']:+.3f}"  # its dot would lie outside
+    assert not [one for other in ("moco", "a<b", "byol") for one in drawn[other].findall(f"{name}text")]
     assert forest(results(table_of(baseline={})), "image auroc") == ""
 
 
