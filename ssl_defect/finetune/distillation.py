@@ -70,9 +70,14 @@ class Teacher:
         if "value" in outputs:
             distance = F.mse_loss(outputs["value"].float(), taught.float())
         else:
-            labels = self.detector.spec.options.get("target") == "labels"
-            distance = (per_label if labels else softened)(outputs["logits"], taught, self.temperature)
+            distance = self._distance(outputs["logits"], taught)
         return logs | {"loss": logs["loss"] + self.weight * distance, "distillation": distance.detach()}
+
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.detector.spec.options.get("target") == "labels":
+            # the logit of good is always 0: no label, and both agree on it
+            return per_label(student[:, 1:], teacher[:, 1:], self.temperature)
+        return softened(student, teacher, self.temperature)
 
 
 def load_teacher(settings: FinetuneSettings, student: Spec) -> Teacher | None:

@@ -38,6 +38,8 @@ class BalancedBatches(Batches):
         """This process's rows of the store at a step, ascending."""
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
         chosen = np.array([self._at(place) for place in places], dtype=np.int64)
+        # the classes come in turn: unshuffled, every other place is of one class, all that one of two processes sees
+        np.random.default_rng(mixed_seed(self.seed, step)).shuffle(chosen)
         return np.sort(chosen[self.rank :: self.processes])
 
     def _at(self, place: int) -> int:

@@ -36,7 +36,7 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
 
     Raises:
         UserError: an earlier stage is missing, the encoder is of another backbone, the task cannot learn from these
-            labels, or training broke down.
+            labels, settings do not fit each other, or training broke down.
     """
     if recipe.anomaly is not None:
         import_module("ssl_defect.anomaly.stage").anomaly(recipe, prepared, pretrained, out)
@@ -45,6 +45,7 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
     if recipe.finetune.task in CLASSICAL:
         import_module(CLASSICAL[recipe.finetune.task][0]).fit(recipe, store, labelled_rows(recipe, store), out)
         return
+    check_batch_size(recipe)
     encoder_file = require(pretrained / "encoder.safetensors", "pretrain")
     kind, options = find_task(recipe)
     rows = kind.usable(store, labelled_rows(recipe, store), options)
@@ -64,6 +65,17 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
     if fabric.is_global_zero:
         write_json(out / "finetune.json", summary(work, state, fabric))
         remove_checkpoints(out / CHECKPOINT)
+
+
+def check_batch_size(recipe: Recipe) -> None:
+    """Refuse batches that the devices cannot share evenly.
+
+    Raises:
+        UserError: the batch size is no multiple of the devices.
+    """
+    devices = recipe.compute.devices
+    if recipe.finetune.batch_size % devices:
+        raise UserError(f"finetune.batch_size: must be a multiple of compute.devices ({devices})")
 
 
 def find_task(recipe: Recipe) -> tuple[type[Task], Views]:

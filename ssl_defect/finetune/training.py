@@ -59,7 +59,7 @@ def train(work: Work, fabric: Fabric) -> dict[str, Any]:
         rate,
         clip_norm=settings.clip_norm,
         seed=work.recipe.seed,
-        identity=digest([settings.model_dump(), work.recipe.seed, work.rows.tolist(), file_digest(work.encoder_file)]),
+        identity=identity_of(work, fabric),
         unit="look",
     )
     looks, state = Looks(work, learner, fabric), dict[str, Any]()
@@ -77,6 +77,12 @@ def train(work: Work, fabric: Fabric) -> dict[str, Any]:
     if fabric.is_global_zero:
         save_detector(work.out / LAST, learner.detector, work.meta)
     return state
+
+
+def identity_of(work: Work, fabric: Fabric) -> str:
+    """What a checkpoint must share with a run that goes on from it: settings, seed, processes, rows and encoder."""
+    settings, seed = work.recipe.finetune.model_dump(), work.recipe.seed
+    return digest([settings, seed, fabric.world_size, work.rows.tolist(), file_digest(work.encoder_file)])
 
 
 def make_batches(work: Work, fabric: Fabric) -> Batches:
@@ -147,8 +153,11 @@ class Looks:
 
     @torch.no_grad()
     def _validate(self) -> Validation:
+        """What the first process sees: statistics of BatchNorm differ between processes, and all must stop as one."""
         with self.fabric.autocast(), self.learner.shown() as task:
-            return task.validation(self._batches())
+            own = task.validation(self._batches())
+        found: Validation = self.fabric.broadcast(own)
+        return found
 
     def _batches(self) -> Iterator[Batch]:
         for start in range(0, len(self.rows), VALIDATION_BATCH):

@@ -86,6 +86,22 @@ def test_the_teacher_is_no_part_of_a_module_and_learns_nothing(tmp_path: Path) -
     assert not teacher.detector.training
 
 
+def test_of_labels_the_constant_logit_of_good_does_not_count(tmp_path: Path) -> None:
+    classes, options = ["good", "crack", "spot"], {"dropout": 0.0, "target": "labels"}
+    spec = replace(SPEC, classes=classes, options=options)
+    teacher = load_teacher(FinetuneSettings(teacher=str(stored(tmp_path / "model.safetensors", spec))), spec)
+    assert teacher is not None
+    pictures, logits = torch.rand(3, 1, 32, 32), F.pad(noise(3, 2).float(), (1, 0))
+    taught = teacher.says(pictures)
+    assert not taught[:, 0].any()
+    p, q = (torch.sigmoid(x[:, 1:] / teacher.temperature) for x in (taught, logits))
+    divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    expected = teacher.temperature**2 * divergence.mean().item()  # over 3 images and 2 labels
+    assert expected > 0
+    logs = teacher.add({"loss": torch.tensor(0.0)}, pictures, {"logits": logits})
+    assert logs["distillation"].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_teacher_of_larger_pictures_sees_them_enlarged(tmp_path: Path) -> None:
     path = stored(tmp_path / "model.safetensors", replace(SPEC, image_size=64))
     teacher = load_teacher(FinetuneSettings(teacher=str(path)), SPEC)

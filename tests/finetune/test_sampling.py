@@ -55,6 +55,18 @@ def test_processes_share_a_batch(case, rare) -> None:
     assert Counter(together) == Counter(whole.rows_of(3))
 
 
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("half_good", [False, True])
+def test_every_process_sees_every_class(case, rare, processes: int, half_good: bool) -> None:
+    settings = {"size": 32, "processes": processes, "half_good": half_good}
+    parts = [make(case, *rare, rank=rank, **settings) for rank in range(processes)]
+    counts = np.array([[np.bincount(rare[1][part.rows_of(s)], minlength=2) for part in parts] for s in range(50)])
+    assert (counts.sum(axis=2) == 32 // processes).all()
+    assert (counts.sum(axis=1) == 16).all()
+    assert (counts > 0).all(axis=2).mean() > 0.98  # by chance, so hardly ever none
+    np.testing.assert_allclose(counts.mean(axis=0), 16 / processes, atol=0.8)  # over the steps as many of each
+
+
 def test_three_classes_that_do_not_divide_the_batch_even_out_over_batches(case) -> None:
     targets = np.arange(90) % 3
     batches = make(case, np.arange(90), targets, size=8)
