@@ -7,10 +7,10 @@ The paper's sizes of scars are for 256-pixel pictures and are scaled with the pi
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +19,7 @@ from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.projection import mlp
 from ssl_defect.pretrain.base import Facts, Method, Views, spread
+from ssl_defect.pretrain.ranges import Shares, rising
 from ssl_defect.pretrain.views import ViewSettings, placed
 from ssl_defect.train.plan import Batch
 
@@ -37,7 +38,7 @@ HIDDEN = 512  # width of the head's hidden layer
 class Options(ViewSettings):
     """Settings of CutPaste. Light and crops are those of other methods: they are never the difference to be told."""
 
-    crop: tuple[float, float] = Field(
+    crop: Shares = Field(
         (0.8, 1.0), description="Share of the area kept: small shifts, as in the paper; a part stays whole."
     )
     flips: bool = Field(False, description="Mirror. Off, as in the paper: where parts lie alike, that is knowledge.")
@@ -51,18 +52,13 @@ class Options(ViewSettings):
         description="`normal`: a rectangle, `scar`: a thin turned one, `3way`: both, to be told apart as well, best in "
         "the paper; `cutout` (grey) and `random_scar` (one colour) are its rows to compare with.",
     )
-    area: tuple[float, float] = Field((0.02, 0.15), description="Share of the picture that a rectangle covers.")
+    area: Annotated[tuple[float, float], rising(most=1 / RATIO)] = Field(
+        (0.02, 0.15), description="Share of the picture that a rectangle covers."
+    )
     jitter: float = Field(
         0.1, ge=0, lt=1, description="Greatest change of the piece's brightness, contrast and saturation."
     )
     head: int = Field(128, ge=2, description="Width of the last hidden layer of the head.")
-
-    @field_validator("area")
-    @classmethod
-    def _fits(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < value[0] <= value[1] <= 1 / RATIO:
-            raise ValueError("give two rising shares of the picture above 0, the second at most 0.3")
-        return value
 
 
 class CutPaste(Method):

@@ -8,15 +8,16 @@ of the usual learning rate.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from ssl_defect.data.defects import Look, draw_defects
 from ssl_defect.nets.mask_losses import binary_focal_loss, dice_of, dice_sums
 from ssl_defect.pretrain.base import Views, gather
 from ssl_defect.pretrain.outlining import Outliner, OutlineSettings, overlap
+from ssl_defect.pretrain.ranges import rising
 from ssl_defect.train.plan import Batch
 
 
@@ -28,12 +29,12 @@ class Options(OutlineSettings):
         min_length=1,
         description="Shapes of defects, equally frequent; leave out what your parts cannot have.",
     )
-    area: tuple[float, float] = Field(
+    area: Annotated[tuple[float, float], rising(most=0.5)] = Field(
         (0.0005, 0.25),
         description="Least and greatest share of the picture that a defect covers, log-uniform. Real ones span that "
         "much: on Magnetic Tile 0.2% (blowholes) to 24% (uneven).",
     )
-    difference: tuple[float, float] = Field(
+    difference: Annotated[tuple[float, float], rising(most=0.5)] = Field(
         (0.06, 0.5),
         description="Least and greatest change of brightness, of a range of 1, log-uniform: many real defects are "
         "faint, but what no one can see must not be asked for.",
@@ -41,13 +42,6 @@ class Options(OutlineSettings):
     dice: float = Field(1.0, ge=0, description="Weight of the Dice loss over the batch, as in fine-tuning.")
     focal: float = Field(20.0, ge=0, description="Weight of the focal loss, as in fine-tuning.")
     focus: float = Field(2.0, ge=0, le=10, description="Focusing exponent of the focal loss.")
-
-    @field_validator("area", "difference")
-    @classmethod
-    def _within(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < value[0] <= value[1] <= 0.5:
-            raise ValueError("give two rising numbers above 0, the second at most 0.5")
-        return value
 
 
 class DefectSeg(Outliner):

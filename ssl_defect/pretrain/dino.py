@@ -11,7 +11,7 @@ import math
 from typing import ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,7 +49,7 @@ class Options(MultiCropSettings):
         "stay almost alike, and the centred output goes uniform.",
     )
     student_temperature: float = Field(0.1, gt=0, description="Of the student's softmax.")
-    teacher_temperature: tuple[float, float] = Field(
+    teacher_temperature: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.03, 0.04),
         description="Of the teacher's softmax, first and last. It is the sharpening: too high and the output becomes "
         "uniform, as 0.07 does here, so it rises only once embeddings differ.",
@@ -59,7 +59,7 @@ class Options(MultiCropSettings):
     momentum: float = Field(
         0.99,
         ge=0,
-        le=1,
+        lt=1,
         description="Of the teacher at the start; it rises to 1. The published 0.996 is for a hundred thousand steps, "
         "a run on some hundreds of images has a few hundred.",
     )

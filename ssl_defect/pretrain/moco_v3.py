@@ -40,7 +40,7 @@ class Options(ViewSettings):
     momentum: float = Field(
         0.99,
         ge=0,
-        le=1,
+        lt=1,
         description="Of the key encoder at the start; it rises to 1 along half a cosine, as published.",
     )
     freeze_patches: bool = Field(

@@ -17,6 +17,7 @@ from ssl_defect.data.augment import Crop, random_geometry, to_float
 from ssl_defect.errors import UserError
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.pretrain.base import Views
+from ssl_defect.pretrain.ranges import Shares
 from ssl_defect.pretrain.views import ViewSettings, lit, two_views
 from ssl_defect.train.plan import Batch
 
@@ -32,7 +33,7 @@ class MultiCropSettings(ViewSettings):
         description="Small views of a picture. At half the side four of them cost as much as one global view, so a "
         "step takes half as long again as with two views alone; the published 6 to 8 double it.",
     )
-    local_crop: tuple[float, float] = Field(
+    local_crop: Shares = Field(
         (0.25, 0.5),
         description="Share of the area in a small view. A quarter at half the side is the picture at its own "
         "resolution, so that a crack keeps its width; the published 0.05 would show texture alone, and teach that a "

@@ -7,10 +7,10 @@ handed over; no foreground has to be known; and a pixel that did not change has 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -18,16 +18,17 @@ from ssl_defect.data.defects import defects_per_turn
 from ssl_defect.data.poisson import blend, random_patches
 from ssl_defect.pretrain.base import Views
 from ssl_defect.pretrain.outlining import Outliner, OutlineSettings, overlap
+from ssl_defect.pretrain.ranges import rising
 from ssl_defect.train.plan import Batch
 
 
 class Options(OutlineSettings):
     """Settings of NSA. The loss is cross-entropy per pixel plus `image * image loss`."""
 
-    sides: tuple[float, float] = Field(
+    sides: Annotated[tuple[float, float], rising(most=0.6)] = Field(
         (0.06, 0.4), description="Least and greatest side of a piece as a share of the picture's; small ones are most."
     )
-    resize: tuple[float, float] = Field(
+    resize: Annotated[tuple[float, float], rising(least=0.25, most=4)] = Field(
         (0.7, 1.3), description="Least and greatest factor by which a piece is resized, as published."
     )
     mixed: float = Field(
@@ -37,20 +38,6 @@ class Options(OutlineSettings):
         24 / 255, gt=0, description="Change of brightness, of a range of 1, that is called half a defect; as published."
     )
     slope: float = Field(12 / 255, gt=0, description="Change by which the logistic target grows by a factor of e.")
-
-    @field_validator("sides")
-    @classmethod
-    def _fits(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < value[0] <= value[1] <= 0.6:
-            raise ValueError("give two rising numbers above 0, the second at most 0.6")
-        return value
-
-    @field_validator("resize")
-    @classmethod
-    def _rising(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0.25 <= value[0] <= value[1] <= 4:
-            raise ValueError("give two rising factors from 0.25 to 4")
-        return value
 
 
 class NSA(Outliner):

@@ -21,6 +21,7 @@ from ssl_defect.data.augment import Crop, random_geometry, random_light, random_
 from ssl_defect.nets.backbones import Encoder
 from ssl_defect.nets.projection import mlp
 from ssl_defect.pretrain.base import Facts, Method, Views
+from ssl_defect.pretrain.ranges import Shares
 from ssl_defect.train.plan import Batch
 
 TURNS = 4
@@ -29,7 +30,7 @@ TURNS = 4
 class Options(Settings):
     """Settings of rotation prediction. There are no quarter turns and no upside-down mirror: they are the answer."""
 
-    crop: tuple[float, float] = Field(
+    crop: Shares = Field(
         (0.5, 1.0), description="Share of the area kept, as a square. From half on: less often loses what is upright."
     )
     mirror: bool = Field(

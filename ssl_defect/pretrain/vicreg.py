@@ -69,7 +69,10 @@ class VICReg(Method):
         return {"pair": two_views(batch, self.options)}
 
     def losses(self, views: Views, progress: float) -> dict[str, Tensor]:
-        """Loss (Bardes et al. 2022, eq. 6) and its terms, over the batch of all processes."""
+        """Loss (Bardes et al. 2022) and its terms, over the batch of all processes.
+
+        As in the authors' code, and lightly's: eq. 6 has twice the variance, and D times the invariance.
+        """
         embedded = self.expander(self.encoder(views["pair"].flatten(0, 1))).float()
         one, two = gather(embedded[::2]), gather(embedded[1::2])
         with torch.autocast(embedded.device.type, enabled=False):

@@ -15,13 +15,14 @@ from torch import Generator, Tensor
 
 from ssl_defect.config import Settings
 from ssl_defect.data.augment import Crop, random_blur, random_geometry, random_light, random_noise, to_float
+from ssl_defect.pretrain.ranges import Shares
 from ssl_defect.train.plan import Batch
 
 
 class GeometrySettings(Settings):
     """Where a view comes from."""
 
-    crop: tuple[float, float] = Field(
+    crop: Shares = Field(
         (0.5, 1.0),
         description="Share of the area kept. From half on: a smaller crop often loses the part or its defect.",
     )
