@@ -103,6 +103,7 @@ def _decode(root: Path, sample: Sample, settings: DataSettings, masked: bool) ->
         raise UnusableError("its file name is not valid UTF-8, or holds a carriage return; rename it")
     pixels, odd = load_picture(root / sample.image, settings.white)
     height, width = pixels.shape[:2]
+    _require_annotated_size(sample, (width, height), odd)
     mask, area = None, 0.0
     if sample.mask:
         raw, said = load_mask(root / sample.mask, (width, height), settings.mask_polarity)
@@ -114,6 +115,16 @@ def _decode(root: Path, sample: Sample, settings: DataSettings, masked: bool) ->
     square = to_square(pixels, settings.image_size)
     thumbnail = to_grey(to_square(pixels, THUMBNAIL))
     return Decoded(found, square, thumbnail, mask, is_grey(square), empty_mask=empty, odd=tuple(odd))
+
+
+def _require_annotated_size(sample: Sample, size: tuple[int, int], odd: list[str]) -> None:
+    """Resized or turned since, a defective picture has its boxes elsewhere; a good one is not what was looked at."""
+    if sample.width and (sample.width, sample.height) != size:
+        turned = " once turned by its EXIF orientation" if any("EXIF" in what for what in odd) else ""
+        raise UnusableError(
+            f"its annotation is for {sample.width} x {sample.height} pixels, the picture {size[0]} x {size[1]}{turned}"
+            "; annotate the picture as it is"
+        )
 
 
 def _judge(sample: Sample, area: float, masked: bool, keep: bool) -> tuple[str, bool]:

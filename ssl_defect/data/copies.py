@@ -32,6 +32,8 @@ ALIKE = 1.4  # and so many times the z of the look-alikes' 95% quantile more
 EQUAL = 1e-4  # similarities that differ by less are those of rounding
 SMALL = 2 * FAR[0]  # sets of fewer images have no look-alikes to compare with
 SMALL_FLOOR = 0.65
+LARGE = 0.8  # look-alikes of other parts are not so similar (95% quantile of screws 0.55, of solar cells 0.14)
+APART = 0.25  # share of the look-alikes below `SMALL_FLOOR` that tells that those above `LARGE` are copies
 
 CROP, CUT = 0.92, 0.8  # side of the crops with nine places, so that shifts are met too; side where one edge is cut off
 WINDOWS = (
@@ -43,6 +45,11 @@ WINDOWS = (
 
 
 def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The groups of `search` alone."""
+    return search(images)[0]
+
+
+def search(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], float]:
     """Group of every image, int64 (N,), numbered from 0 in the order of first rows; an image without copy is alone.
 
     Found whatever the exposure, uneven light, crop (down to about 80% of each side), stretch, quarter turn, mirror or
@@ -50,16 +57,22 @@ def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
     Args:
         images: (N, S, S, C) uint8, C = 1 or 3, each stretched to the square, S of 64 or more; may be a memory map.
+
+    Returns:
+        The groups, and the correlation of look-alikes that are taken for no copies (95% quantile). From `LARGE` on the
+        groups are not to be relied on: either all parts look the same, or of each there are more than `FAR[0]`
+        pictures, which then stand where look-alikes are looked for. Zero where there are too few to tell.
     """
     rows = np.flatnonzero([np.ptp(image) > 0 for image in images])
     groups = np.arange(len(images), dtype=np.int64)
     if len(rows) < 2:
-        return groups
+        return groups, 0.0
     details, coarse = _describe(images, rows)
     ranked, similar = _candidates(coarse)
     every = -(-len(rows) * len(FAR) // FAR_PAIRS)
     alike = ranked[::every, [rank for rank in FAR if rank < ranked.shape[1]]].reshape(-1, 3)
-    threshold = _threshold(_verify(details, alike))
+    null = _alike(_verify(details, alike))
+    threshold = _threshold(null)
     pairs = _once(ranked[:, :NEAREST], similar[:, :NEAREST])
     scores = _verify(details, pairs)
     labels = link(len(rows), pairs, scores, threshold)
@@ -70,7 +83,7 @@ def find_copies(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     pairs, scores = np.concatenate([pairs, more]), np.concatenate([scores, _verify(details, more)])
     labels = link(len(rows), pairs, scores, threshold)
     groups[rows] = rows[_first(labels)]
-    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64), _level(null)
 
 
 def _describe(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -154,12 +167,21 @@ def _verify(details: Floats, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         cv2.setNumThreads(threads)
 
 
+def _alike(null: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those of the look-alikes that are no copies: where a part has dozens of pictures, its own are among them."""
+    apart = null[null < SMALL_FLOOR]
+    return apart if _level(null) >= LARGE and len(apart) >= APART * len(null) else null
+
+
+def _level(null: NDArray[np.float64]) -> float:
+    return 0.0 if len(null) < SMALL else float(np.quantile(null, 0.95))
+
+
 def _threshold(null: NDArray[np.float64]) -> float:
     """The correlation from which a pair is a copy, given those of look-alikes; robust to a few copies among them."""
     if len(null) < SMALL:
         return SMALL_FLOOR
-    alike = np.arctanh(np.clip(np.quantile(null, 0.95), 0, 0.99))
-    return float(np.tanh(MARGIN + ALIKE * alike))
+    return float(np.tanh(MARGIN + ALIKE * np.arctanh(np.clip(_level(null), 0, 0.99))))
 
 
 def link(count: int, pairs: NDArray[np.int64], scores: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 What becomes of unusual pictures, by rule and never by a picture's own contents, so that brightness stays comparable:
 16 bits are scaled by `white` (65535, or 4095 for a 12-bit camera); floats must lie in [0, 1]; palettes are looked up;
 transparency is laid over white; CMYK, YCbCr, LAB and HSV become RGB; an EXIF orientation is applied; of several
-frames the first is taken. 16-bit RGB files arrive from the decoder as the high byte of each value.
+frames the first is taken. Colour of 16 bits per channel is read by `deep`, as the decoder here keeps the high byte.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ssl_defect.data.deep import is_deep, is_scrambled, scaled, to_eight_bits
+
 Pixels = npt.NDArray[np.uint8]
 
 SMALLEST = 8  # pixels; a side below this is no picture of a part
@@ -26,6 +28,7 @@ GREY_TOLERANCE = 2  # levels that the channels of a grey picture saved as colour
 DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})  # grey of more than 8 bits
 GREY_MODES = frozenset({"1", "L", "LA", "La", "F"}) | DEEP
 PLAIN = frozenset({"L", "RGB"})
+ORIENTATION = 0x0112
 FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, OverflowError)
 
@@ -44,16 +47,24 @@ def load_picture(path: Path, white: int = 65535) -> tuple[Pixels, list[str]]:
         UnusableError: corrupt, truncated, too small, too large, or of an unknown kind.
         OSError: the machine is at fault (no space, no file handles, a failing disk), not the picture.
     """
-    return decode(path, lambda image: _to_pixels(image, white))
+    return decode(path, lambda image: _to_pixels(image, white, path))
 
 
 def decode(path: Path, convert: Callable[[Image.Image], tuple[Pixels, list[str]]]) -> tuple[Pixels, list[str]]:
-    """Open `path`, check what the header says, and convert it; every way to be broken becomes `UnusableError`."""
+    """Open `path`, check what the header says, and convert it; every way to be broken becomes `UnusableError`.
+
+    It is opened as a file, not by its name: by name an uncompressed TIFF is mapped into memory, and one that its
+    orientation turns by a quarter comes out scrambled, as its sides are swapped too early.
+    """
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UnusableError(f"{image.width} x {image.height} pixels are more than can be decoded safely")
+            if image.mode not in DEEP and is_scrambled(image):
+                raise UnusableError("16-bit colour in separate planes cannot be read; save its channels interleaved")
+            turned = getattr(image, "tag_v2", {}).get(ORIENTATION, 1)
             image.load()
+            image.info["turned"] = turned not in (0, 1)  # a TIFF is turned, and forgets its tag, while it is loaded
             return convert(image)
     except UnidentifiedImageError as error:
         raise UnusableError("not a picture, or its header is damaged") from error
@@ -66,12 +77,15 @@ def decode(path: Path, convert: Callable[[Image.Image], tuple[Pixels, list[str]]
         raise UnusableError(f"corrupt or truncated ({reason})") from error
 
 
-def _to_pixels(image: Image.Image, white: int) -> tuple[Pixels, list[str]]:
+def _to_pixels(image: Image.Image, white: int, path: Path) -> tuple[Pixels, list[str]]:
     odd = [] if image.mode in PLAIN else [f"mode {image.mode}"]
     if getattr(image, "n_frames", 1) > 1:
         odd.append(f"first of {getattr(image, 'n_frames', 1)} frames")
+    if image.mode not in DEEP and is_deep(image, path):
+        image, said = to_eight_bits(image, path, white)
+        odd += said
     turned = ImageOps.exif_transpose(image)
-    if turned.size != image.size or image.getexif().get(0x0112, 1) not in (0, 1):
+    if image.info["turned"] or turned.size != image.size or image.getexif().get(ORIENTATION, 1) not in (0, 1):
         odd.append("turned by its EXIF orientation")
     pixels, said = _convert(turned, white)
     if min(pixels.shape[:2]) < SMALLEST:
@@ -105,13 +119,8 @@ def _from_integers(values: npt.NDArray[np.int64], white: int) -> tuple[Pixels, l
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise UnusableError(f"integer values from {low} to {high}; 0 to 65535 are accepted")
-    scaled = np.minimum(np.rint(values.astype(np.float32) * np.float32(255 / white)), 255).astype(np.uint8)
-    said = [f"16 bits scaled by {white}"]
-    if high > white:
-        said.append(f"brighter than data.white: {high}")
-    elif high * 16 <= white:
-        said.append(f"brightest value {high}: very dark, see data.white")
-    return scaled[..., None], said
+    levels, said = scaled(values, white)
+    return levels[..., None], said
 
 
 def _from_float(values: npt.NDArray[np.float32]) -> tuple[Pixels, list[str]]:

@@ -18,7 +18,7 @@ from ssl_defect.config import DataSettings, Recipe
 from ssl_defect.data.audit import audit, class_counts
 from ssl_defect.data.cache import THUMBNAILS, Cached, cache_images
 from ssl_defect.data.contents import bytes_digests
-from ssl_defect.data.copies import find_copies
+from ssl_defect.data.copies import FAR, LARGE, search
 from ssl_defect.data.records import Sample, write_samples
 from ssl_defect.data.roots import scan_source
 from ssl_defect.data.shortcuts import shortcuts
@@ -45,11 +45,12 @@ def prepare(recipe: Recipe, out: Path) -> None:
     _report_unusable(cached, len(found), settings)
     _require_classes(cached.samples, settings)
     start = time.monotonic()
-    groups = _groups(len(cached.samples), out, settings)
+    groups, look_alikes = _groups(len(cached.samples), out, settings)
     seconds = time.monotonic() - start
     grouped = [replace(sample, group=int(group)) for sample, group in zip(cached.samples, groups, strict=True)]
     samples = split_samples(grouped, settings)
     report = audit(found, cached, samples, settings, seconds)
+    report["copies"] |= {"look_alikes": round(look_alikes, 3), "undecided": look_alikes >= LARGE}
     report["shortcuts"] = shortcuts(np.load(out / IMAGES, mmap_mode="r", allow_pickle=False), samples)
     write_samples(out / SAMPLES, samples)
     write_json(out / AUDIT, report)
@@ -67,14 +68,14 @@ def inputs_digest(recipe: Recipe) -> str:
     return digest([[asdict(sample) for sample in samples], bytes_digests(paths, recipe.compute.threads)])
 
 
-def _groups(count: int, out: Path, settings: DataSettings) -> npt.NDArray[np.int64]:
-    """Group of every row; the thumbnails, of no use after that, are removed."""
+def _groups(count: int, out: Path, settings: DataSettings) -> tuple[npt.NDArray[np.int64], float]:
+    """Group of every row, and how alike others are; the thumbnails, of no use after that, are removed."""
     thumbnails = out / THUMBNAILS
-    groups = np.arange(count, dtype=np.int64)
+    groups, look_alikes = np.arange(count, dtype=np.int64), 0.0
     if settings.copies:
-        groups = find_copies(np.load(thumbnails, mmap_mode="r", allow_pickle=False))
+        groups, look_alikes = search(np.load(thumbnails, mmap_mode="r", allow_pickle=False))
     thumbnails.unlink()
-    return groups
+    return groups, look_alikes
 
 
 def _require_classes(samples: Sequence[Sample], settings: DataSettings) -> None:
@@ -124,5 +125,11 @@ def _say_result(report: dict[str, Any]) -> None:
         f"{leak['this_split_share']:.1%} in this split"
         + ("" if leak["random_split_share"] is None else f", {leak['random_split_share']:.1%} in a random split")
     )
+    if copies["undecided"]:
+        console.say(
+            "near-copies: nearly all pictures look alike: either every part looks the same, or there are more than "
+            f"{FAR[0]} of each part, which pixels cannot tell; in the latter case keep fewer of each, or test on parts "
+            "of their own (data.protocol: official)"
+        )
     parts = [f"{split} {sum(counts.values())}" for split, counts in report["splits"].items()]
     console.say(f"split: {', '.join(parts)}")

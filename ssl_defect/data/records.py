@@ -26,7 +26,8 @@ class Sample:
         split: `train`, `val` or `test`; empty before splitting.
         published_split: `train` or `test` where the set comes with a split.
         grade: probability or severity of a defect in [0, 1] where the set gives one, else None.
-        width, height: pixels of the raw picture; 0 before it is decoded.
+        width, height: pixels of the raw picture. Before it is decoded those that its boxes were annotated on, where the
+            source tells them, else 0; a picture of another size is then set aside.
         area: share of defective pixels in the raw mask, in [0, 1]; 0 without a mask.
         boxes: annotated boxes as `format_boxes` writes them, in pixels of the raw picture; empty where there are none.
     """

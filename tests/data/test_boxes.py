@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy import ndimage
 
-from ssl_defect.config import Recipe
 from ssl_defect.data.augment import Crop, random_geometry
 from ssl_defect.data.boxes import box_names, boxes_of_parts, move_boxes, move_parts, parts_of, read_boxes
-from ssl_defect.data.prepare import inputs_digest, prepare
 from ssl_defect.data.records import Box, Sample, format_boxes, parse_boxes, read_samples, write_samples
-from ssl_defect.data.sources import coco
-from ssl_defect.data.store import Store, open_store
+from ssl_defect.data.store import Store
 from ssl_defect.errors import UserError
 
 SIZE = 64
@@ -156,112 +151,3 @@ def test_parts_move_with_their_picture() -> None:
     moved = move_parts(geometry, parts)
     assert torch.equal((moved > 0).float(), geometry.apply(masks).round())
     assert torch.equal(boxes_of_parts(moved, 3), move_boxes(geometry, boxes, torch.zeros(20, 3).long())[0].round())
-
-
-def write_coco(root: Path, **changes: object) -> Path:
-    for name in ("a.png", "b.png", "sub/c.png"):
-        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "images" / name).touch()
-    content = {
-        "images": [
-            {"id": number, "file_name": name, "width": 100, "height": 50}
-            for number, name in enumerate(("b.png", "a.png", "sub/c.png"))
-        ],
-        "categories": [{"id": 7, "name": "spot"}, {"id": 9, "name": "dirt; oil"}],
-        "annotations": [
-            {"id": 1, "image_id": 0, "category_id": 7, "bbox": [10, 20, 5, 6]},
-            {"id": 2, "image_id": 0, "category_id": 9, "bbox": [0, 0, 1, 1]},
-            {"id": 3, "image_id": 0, "category_id": 9, "bbox": [90, 40, 20, 20]},
-            {"id": 4, "image_id": 2, "category_id": 7, "bbox": [1.5, 2.5, 3, 4]},
-        ],
-    }
-    (root / "boxes.json").write_text(json.dumps(content | changes))
-    return root
-
-
-def test_coco_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    samples = coco.scan(write_coco(tmp_path), coco.Options())
-    assert samples == [
-        Sample("images/a.png"),
-        Sample(
-            "images/b.png",
-            label=1,
-            defect="dirt; oil",
-            boxes="10 20 15 26 spot; 0 0 1 1 dirt%3B oil; 90 40 100 50 dirt%3B oil",
-        ),
-        Sample("images/sub/c.png", label=1, defect="spot", boxes="1.5 2.5 4.5 6.5 spot"),
-    ]
-    assert "1 boxes reached beyond their picture" in capsys.readouterr().err
-
-
-def annotation(**changes: object) -> list[dict]:
-    return [{"id": 5, "image_id": 0, "category_id": 7, "bbox": [1, 2, 3, 4]} | changes]
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({"annotations": []}, "its list 'annotations' is empty"),
-        ({"annotations": None}, "lacks the list 'annotations'"),
-        ({"images": [{"id": 0, "file_name": "a.png", "width": 3}]}, r"images\[0\] lacks 'height'"),
-        ({"annotations": annotation(image_id=8)}, "annotation 5 is of image_id 8, which 'images' lacks"),
-        ({"annotations": annotation(category_id=8)}, r"category_id 8; 'categories' has 7 \(spot\), 9"),
-        ({"annotations": annotation(bbox=[100, 2, 3, 4])}, r"'b.png': the box \[100, 2, 3, 4\] lies outside"),
-        ({"annotations": annotation(bbox=[1, 2, 0, 4])}, r"the box \[1, 2, 0, 4\] has no area"),
-        ({"annotations": annotation(bbox=[1, 2, 4])}, r"is not \[x, y, width, height\]"),
-        ({"images": [{"id": 0, "file_name": "d.png", "width": 3, "height": 3}]}, "the picture 'd.png' is not in"),
-        ({"images": [{"id": 0, "file_name": "../a.png", "width": 3, "height": 3}]}, "is not in"),
-        ({"categories": [{"id": 7, "name": "good"}]}, "a category is named 'good'"),
-    ],
-)
-def test_coco_source_refuses_in_one_line(tmp_path: Path, changes: dict, line: str) -> None:
-    with pytest.raises(UserError, match=line) as caught:
-        coco.scan(write_coco(tmp_path, **changes), coco.Options())
-    assert "\n" not in str(caught.value)
-
-
-def test_boxes_pass_through_prepare(tmp_path: Path) -> None:
-    rng, images, annotations = np.random.default_rng(0), [], []
-    (tmp_path / "raw").mkdir()
-    for number in range(40):
-        name = f"{number}.png"
-        Image.fromarray(rng.integers(0, 255, (30, 60), dtype=np.uint8)).save(tmp_path / "raw" / name)
-        images.append({"id": number, "file_name": name, "width": 60, "height": 30})
-        if number % 2:
-            annotations.append({"image_id": number, "category_id": 1, "bbox": [6, 3, 30, 15]})
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "spot"}]}
-    (tmp_path / "raw" / "boxes.json").write_text(json.dumps(content))
-    data = {"source": "coco", "root": str(tmp_path / "raw"), "image_size": 20}
-    recipe = Recipe.model_validate({"name": "x", "data": data, "compute": {"threads": 1}})
-    before = inputs_digest(recipe)
-    prepare(recipe, tmp_path / "prepare")
-    store = open_store(tmp_path / "prepare")
-    table = read_boxes(store, box_names(store))
-    assert store.masks is None
-    assert table.counts.sum() == 20
-    assert all(edges.tolist() == [[2, 2, 12, 12]] for edges in table.edges if len(edges))
-    content["annotations"][0]["bbox"] = [0, 0, 1, 1]
-    (tmp_path / "raw" / "boxes.json").write_text(json.dumps(content))
-    assert inputs_digest(recipe) != before
-
-
-def test_pictures_that_the_annotation_does_not_list_are_left_out_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = write_coco(tmp_path)
-    (root / "images" / "sub" / "new.png").touch()
-    assert len(coco.scan(root, coco.Options())) == 3
-    assert "1 pictures left out, not in the list 'images' of boxes.json" in capsys.readouterr().err
-
-
-def test_coco_source_needs_one_file(tmp_path: Path) -> None:
-    write_coco(tmp_path)
-    (tmp_path / "more.json").write_text("{")
-    with pytest.raises(UserError, match=r"2 \.json files \(boxes.json, more.json\)"):
-        coco.scan(tmp_path, coco.Options())
-    with pytest.raises(UserError, match="not valid JSON in line 1"):
-        coco.scan(tmp_path, coco.Options(annotations="more.json"))
-    with pytest.raises(UserError, match="does not exist"):
-        coco.scan(tmp_path, coco.Options(annotations="none.json"))
-    with pytest.raises(UserError, match=r"the picture 'b\.png' is not in .*pictures"):
-        coco.scan(tmp_path, coco.Options(annotations="boxes.json", images="pictures"))

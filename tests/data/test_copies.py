@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ssl_defect.data import copies
-from ssl_defect.data.copies import find_copies, link
+from ssl_defect.data.copies import LARGE, find_copies, link, search
 from ssl_defect.data.registration import TURNS, Window, align, detail, remove_shared
 
 SIDE = 96
@@ -65,6 +65,23 @@ def test_copies_are_found_whatever_light_crop_turn_and_mirror() -> None:
 def test_a_set_without_copies_has_no_groups() -> None:
     images, _ = make([1] * 150)
     assert len(set(find_copies(images))) >= 149
+
+
+@pytest.mark.parametrize("sizes", [[40] * 3, [40] + [1] * 100, [34] * 12])
+def test_parts_with_dozens_of_pictures_are_found(sizes: list[int]) -> None:
+    """Their own pictures then stand where look-alikes that are no copies are looked for."""
+    images, truth = make(sizes)
+    groups, look_alikes = search(images)
+    found, true = pairs(groups), pairs(truth)
+    assert len(found & true) > 0.99 * len(found)
+    assert len(found & true) > 0.85 * len(true)
+    assert look_alikes < LARGE
+
+
+def test_pictures_that_all_look_alike_are_said_to() -> None:
+    """From the pixels nothing tells a hundred pictures of a part from a hundred parts that look the same."""
+    images, _ = make([100])
+    assert search(images)[1] >= LARGE
 
 
 def test_parts_that_share_a_bold_pattern_stay_apart() -> None:

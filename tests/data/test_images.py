@@ -100,6 +100,18 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert odd == ["turned by its EXIF orientation"]
 
 
+@pytest.mark.parametrize("picture", [GREY, COLOUR, GREY.astype(np.uint16) * 257], ids=["grey", "colour", "16 bits"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_turned_tiff_is_the_same_compressed_or_not(tmp_path: Path, picture: np.ndarray, orientation: int) -> None:
+    image = Image.fromarray(picture)
+    pixels, odd = load_picture(save(tmp_path / "raw.tif", image, tiffinfo={274: orientation}))
+    packed, _ = load_picture(save(tmp_path / "lzw.tif", image, tiffinfo={274: orientation}, compression="tiff_lzw"))
+    np.testing.assert_array_equal(pixels, packed)
+    if orientation == 6:
+        np.testing.assert_array_equal(pixels, np.rot90(COLOUR if picture.ndim == 3 else GREY[..., None], -1))
+    assert "turned by its EXIF orientation" in odd
+
+
 def test_first_frame_of_several(tmp_path: Path) -> None:
     other = Image.fromarray(255 - GREY)
     path = save(tmp_path / "m.tif", Image.fromarray(GREY), save_all=True, append_images=[other])

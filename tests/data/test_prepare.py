@@ -260,7 +260,7 @@ def test_inputs_digest_follows_bytes_names_and_labels(root: Path) -> None:
         lambda: picture(55).save(root / "good" / "2.png"),
         lambda: (root / "good" / "2.png").rename(root / "good" / "7.png"),
         lambda: (root / "masks" / "spot" / "2.png").write_bytes(b"other"),
-        lambda: (root / "spot").rename(root / "dent"),
+        lambda: [(root / place).rename((root / place).with_name("dent")) for place in ("spot", "masks/spot")],
     ):
         change()
         assert inputs_digest(settings) not in seen
@@ -304,7 +304,10 @@ def test_random_leak_matches_the_hand_computed_share() -> None:
     assert random_leak(grouped(*range(40), defects="gs" * 20), settings) == 0
 
 
-def test_groups_keep_copies_together_in_the_stage(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("level", [0.3, 0.95])
+def test_groups_keep_copies_together_in_the_stage(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], level: float
+) -> None:
     for kind in ("good", "spot"):
         for number in range(6):
             (root / kind / f"{number}c.png").write_bytes((root / kind / f"{number}.png").read_bytes())
@@ -312,17 +315,21 @@ def test_groups_keep_copies_together_in_the_stage(root: Path, tmp_path: Path, mo
         (root / "masks/spot" / f"{number}c.png").write_bytes((root / "masks/spot" / f"{number}.png").read_bytes())
     shapes = []
 
-    def pairs(images: np.ndarray) -> np.ndarray:
+    def pairs(images: np.ndarray) -> tuple[np.ndarray, float]:
         shapes.append(images.shape)
-        return np.arange(24) // 2
+        return np.arange(24) // 2, level
 
-    monkeypatch.setattr(stage, "find_copies", pairs)
+    monkeypatch.setattr(stage, "search", pairs)
     prepare(recipe("folder", root, copies=True), tmp_path / "out")
     assert shapes == [(24, 128, 128, 1)]
     store = open_store(tmp_path / "out")
     for group in range(12):
         assert len({sample.split for sample in store.samples if sample.group == group}) == 1
-    leak = json.loads((tmp_path / "out" / "audit.json").read_text())["leak"]
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert (
+        found["copies"]["undecided"] == (level > 0.9) == ("nearly all pictures look alike" in capsys.readouterr().err)
+    )
+    leak = found["leak"]
     assert leak["this_split_share"] == 0
     assert leak["random_split_share"] > 0.2
 

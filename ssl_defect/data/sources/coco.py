@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 from pydantic import Field
@@ -20,6 +23,9 @@ from ssl_defect.data.sources.listing import images_in, listed, relative, require
 from ssl_defect.errors import UserError
 
 IMAGE_FOLDERS = ("images", "")
+MOST = 1e9  # pixels; beyond it, or without an end, a number is no place in a picture
+
+Check = tuple[Callable[[Any], bool], str]  # whether a value is accepted, and what is, in words
 
 
 class Options(Settings):
@@ -29,18 +35,52 @@ class Options(Settings):
     images: str = Field("", description="Folder of the pictures within the root; `images` or the root if left out.")
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_name(value) and not isinstance(value, str) and -MOST < value < MOST
+
+
+def _is_side(value: Any) -> bool:
+    return _is_number(value) and value > 0 and value % 1 == 0
+
+
+NAME: Check = (_is_name, "a number or a text")
+SIDE: Check = (_is_side, "a whole number of pixels above 0")
+BOX: Check = (
+    lambda value: isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)),
+    "[x, y, width, height], four numbers in pixels",
+)
+WANTED: dict[str, dict[str, Check]] = {
+    "images": {
+        "id": NAME,
+        "file_name": (lambda value: isinstance(value, str), "a text"),
+        "width": SIDE,
+        "height": SIDE,
+    },
+    "categories": {"id": NAME, "name": NAME},
+    "annotations": {"image_id": NAME, "category_id": NAME, "bbox": BOX},
+}
+
+
 def scan(root: Path, options: Options) -> list[Sample]:
     """List the pictures of the annotation file, sorted by path; nothing is decoded.
 
     A picture without a box is good. One with several classes of boxes counts for the class that it has most boxes of.
+    Width and height are those that were annotated: decoding sets a picture of another size aside.
 
     Raises:
-        UserError: the file is missing, no JSON or empty, names unknown pictures or categories, or a box lies outside.
+        UserError: the file is missing, no JSON or empty, holds a value of a wrong type, names unknown pictures or
+            categories, or a box lies outside.
     """
     file = _find_file(require_folder(root), options.annotations)
     content = _read(file)
     folder = _image_folder(root, options.images, content["images"], file)
     names = {category["id"]: _class_name(file, str(category["name"])) for category in content["categories"]}
+    if len(names) < len(content["categories"]):
+        raise UserError(f"{file}: two categories of 'categories' have the same id; export the annotation again")
     pictures = {picture["id"]: picture for picture in content["images"]}
     boxes, clipped = _boxes(file, content["annotations"], pictures, names)
     if clipped:
@@ -72,21 +112,31 @@ def _find_file(root: Path, name: str) -> Path:
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers and nestings beyond what Python reads
         where = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{file}: not valid JSON{where}; export the annotation again") from error
-    wanted = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ("bbox",)}
-    for section, keys in wanted.items():
+    for section, checks in WANTED.items():
         entries = content.get(section) if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise UserError(f"{file}: lacks the list '{section}'; a COCO file has {', '.join(wanted)}")
+            raise UserError(f"{file}: lacks the list '{section}'; a COCO file has {', '.join(WANTED)}")
         if not entries:
             raise UserError(f"{file}: its list '{section}' is empty; annotate some defects, or use another source")
         for number, entry in enumerate(entries):
-            missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
-            if missing:
-                raise UserError(f"{file}: {section}[{number}] lacks '{missing[0]}'; export the annotation again")
+            _check(entry, checks, f"{file}: {section}[{number}]")
     return dict(content)
+
+
+def _check(entry: Any, checks: dict[str, Check], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise UserError(f"{where} is {shortened(entry)}; it must hold {', '.join(checks)}; export the annotation again")
+    for key, (accepted, what) in checks.items():
+        if key not in entry:
+            raise UserError(f"{where} lacks '{key}'; export the annotation again")
+        if not accepted(entry[key]):
+            raise UserError(
+                f"{where}: '{key}' is {shortened(entry[key])}, which is not {what}; correct it or export the "
+                "annotation again"
+            )
 
 
 def _class_name(file: Path, name: str) -> str:
@@ -118,26 +168,23 @@ def _boxes(
     clipped = 0
     for number, entry in enumerate(annotations):
         where = f"{file}: annotation {entry.get('id', number)}"
-        picture, name = pictures.get(entry.get("image_id")), names.get(entry.get("category_id"))
+        picture, name = pictures.get(entry["image_id"]), names.get(entry["category_id"])
         if picture is None:
-            raise UserError(f"{where} is of image_id {entry.get('image_id')}, which 'images' lacks")
+            raise UserError(f"{where} is of image_id {entry['image_id']}, which 'images' lacks")
         if name is None:
             known = listed(f"{key} ({value})" for key, value in names.items())
-            raise UserError(f"{where} has category_id {entry.get('category_id')}; 'categories' has {known}")
+            raise UserError(f"{where} has category_id {entry['category_id']}; 'categories' has {known}")
         box, cut = _box(entry["bbox"], picture, name, where)
         boxes[picture["id"]].append(box)
         clipped += cut
     return boxes, clipped
 
 
-def _box(edges: Any, picture: dict[str, Any], name: str, where: str) -> tuple[Box, bool]:
+def _box(edges: list[float], picture: dict[str, Any], name: str, where: str) -> tuple[Box, bool]:
     """The box cut at the border of its picture, and whether that changed it."""
     width, height = float(picture["width"]), float(picture["height"])
     what = f"{where} of '{picture['file_name']}': the box {edges}"
-    try:
-        x, y, w, h = (float(edge) for edge in edges)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what} is not [x, y, width, height]") from error
+    x, y, w, h = (float(edge) for edge in edges)
     if not (w > 0 and h > 0):
         raise UserError(f"{what} has no area; width and height must be above 0")
     cut = Box(max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height), name)
@@ -148,7 +195,8 @@ def _box(edges: Any, picture: dict[str, Any], name: str, where: str) -> tuple[Bo
 
 def _sample(root: Path, folder: Path, picture: dict[str, Any], boxes: list[Box]) -> Sample:
     image = (folder / str(picture["file_name"])).relative_to(root).as_posix()
+    good = Sample(image=image, width=int(picture["width"]), height=int(picture["height"]))
     if not boxes:
-        return Sample(image=image)
+        return good
     [(defect, _)] = Counter(box.defect for box in boxes).most_common(1)
-    return Sample(image=image, label=1, defect=defect, boxes=format_boxes(boxes))
+    return replace(good, label=1, defect=defect, boxes=format_boxes(boxes))

@@ -1,6 +1,7 @@
 """One folder per class, optionally a folder of masks: the plainest way to one's own pictures.
 
-`good/`, `scratch/`, `spot/` ... and, if there are masks, `masks/<class>/<stem>.png` or `masks/<stem>.png`.
+`good/`, `scratch/`, `spot/` ... and, if there are masks, `masks/<class>/<stem>.png` or `masks/<stem>.png`. Case does
+not count in the names of the folders of good parts and of masks.
 """
 
 from __future__ import annotations
@@ -11,18 +12,10 @@ from pydantic import Field
 
 from ssl_defect.config import Settings
 from ssl_defect.data.records import GOOD, Sample
-from ssl_defect.data.sources.listing import (
-    folders_in,
-    images_in,
-    listed,
-    masks_by_stem,
-    relative,
-    require_folder,
-    say_unlabelled,
-)
+from ssl_defect.data.sources.listing import folders_in, images_in, listed, relative, require_folder, say_unlabelled
+from ssl_defect.data.sources.mask_folder import Masks, find_masks, refuse_masks_as_class
+from ssl_defect.data.sources.walking import EXTENSIONS, Passed, say_once
 from ssl_defect.errors import UserError
-
-MASK_FOLDERS = ("masks", "mask", "ground_truth")
 
 
 class Options(Settings):
@@ -31,17 +24,43 @@ class Options(Settings):
     good: list[str] = Field(
         ["good", "ok", "normal", "free"], min_length=1, description="Folder names of good parts; case does not count."
     )
-    masks: str = Field("", description="Folder of the masks in the root; `masks`, `mask`, `ground_truth` are found.")
+    masks: str = Field(
+        "",
+        description="Folder of the masks in the root; `masks`, `mask`, `ground_truth` are found; case does not count.",
+    )
 
 
 def scan(root: Path, options: Options) -> list[Sample]:
     """List the pictures of every class, sub-folders included, sorted by path; nothing is decoded.
 
     Raises:
-        UserError: missing or empty folder, no class folders, no good class, or a mask that two pictures claim.
+        UserError: missing or empty folder, no class folders, no good class, a folder of masks that is none or looks
+            like a class, masks of which none has a picture, or a mask that two pictures claim.
     """
-    masks = _mask_folder(require_folder(root), options.masks)
-    folders = [path for path in folders_in(root) if path != masks]
+    home, spare = find_masks(require_folder(root), options.masks)
+    passed = Passed()
+    folders = [path for path in folders_in(root, passed) if path not in (home, *spare)]
+    good = {name.lower() for name in options.good}
+    _check_classes(root, folders, options)
+    pictures = {path: _pictures(path, home, passed) for path in folders}
+    masks = Masks(home, [path.name for path in folders], passed) if home else None
+    loose = images_in(root, passed=passed)
+    passed.say(root)
+    refuse_masks_as_class(root, pictures, good)
+    samples = [sample for path in folders for sample in _samples(root, path, pictures[path], masks, good)]
+    if not samples:
+        raise UserError(f"data.root: {root} holds no pictures ({', '.join(EXTENSIONS)}) in its class folders")
+    bare = [path.name for path in folders if not pictures[path]]
+    if bare:
+        say_once(root, f"{root}: no pictures in {listed(bare)}, so no class of that name")
+    _check_claims(samples)
+    if masks:
+        masks.check(root)
+    say_unlabelled(loose, root, "in no class folder and so without a label")
+    return sorted(samples, key=lambda sample: sample.image)
+
+
+def _check_classes(root: Path, folders: list[Path], options: Options) -> None:
     good = {name.lower() for name in options.good}
     if not folders:
         raise UserError(f"data.root: {root} has no class folders; put the pictures into good/ and a folder per defect")
@@ -51,38 +70,28 @@ def scan(root: Path, options: Options) -> list[Sample]:
             f"data.root: none of the class folders {listed(path.name for path in folders)} is named "
             f"{listed(options.good)}; name the good one with data.options.good{hint}"
         )
-    samples = [sample for path in folders for sample in _samples(root, path, masks, path.name.lower() in good)]
-    if not samples:
-        raise UserError(f"data.root: {root} holds no pictures (.png, .jpg, .bmp, .tif, .webp) in its class folders")
-    _check_claims(samples)
-    say_unlabelled(images_in(root), root, "in no class folder and so without a label")
-    return sorted(samples, key=lambda sample: sample.image)
 
 
-def _mask_folder(root: Path, name: str) -> Path | None:
-    if name:
-        if not (root / name).is_dir():
-            raise UserError(f"data.options.masks: {root / name} does not exist; name a folder within the root")
-        return root / name
-    return next((root / known for known in MASK_FOLDERS if (root / known).is_dir()), None)
+def _pictures(folder: Path, home: Path | None, passed: Passed) -> list[Path]:
+    """Pictures of a class; without masks, where the folder of these is named within it."""
+    found = images_in(folder, deep=True, passed=passed)
+    if home is None or folder not in home.parents:
+        return found
+    return [path for path in found if home not in path.parents]
 
 
-def _samples(root: Path, folder: Path, masks: Path | None, good: bool) -> list[Sample]:
-    tables: dict[Path, dict[str, Path]] = {}
+def _samples(root: Path, folder: Path, pictures: list[Path], masks: Masks | None, good: set[str]) -> list[Sample]:
+    label = 0 if folder.name.lower() in good else 1
     found = []
-    for path in images_in(folder, deep=True):
-        inner = path.parent.relative_to(folder)
-        mask = None
-        if masks is not None:
-            for place in (masks / folder.name / inner, masks / inner):
-                table = tables.setdefault(place, masks_by_stem(place))
-                mask = mask or table.get(path.stem)
+    for path in pictures:
+        inner = path.parent.relative_to(folder).parts
+        mask = masks.of(folder.name, inner, path.stem) if masks else None
         found.append(
             Sample(
                 image=relative(path, root),
                 mask=relative(mask, root),
-                label=0 if good else 1,
-                defect=GOOD if good else folder.name,
+                label=label,
+                defect=folder.name if label else GOOD,
             )
         )
     return found

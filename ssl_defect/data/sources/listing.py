@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ssl_defect import console
+from ssl_defect.data.sources.walking import Passed, look, pictures_below, say_once, without_circles
 from ssl_defect.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+MASK = "_mask"  # may follow a picture's name in that of its mask, in any case
 
 
 def require_folder(root: Path) -> Path:
@@ -26,19 +26,41 @@ def require_folder(root: Path) -> Path:
     return root
 
 
-def folders_in(folder: Path) -> list[Path]:
-    """Visible sub-folders, by name; empty where `folder` is missing."""
+def folders_in(folder: Path, passed: Passed | None = None) -> list[Path]:
+    """Visible sub-folders, by name, linked ones included; empty where `folder` is missing.
+
+    Args:
+        passed: is told what is passed over; without it, broken links and those that lead back are said at once.
+    """
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    met = Passed()
+    inside = look(folder, met)
+    found = inside.folders + without_circles(inside.links, folder, met)
+    met.unread.clear()  # files are the business of `images_in`
+    _hand_on(met, folder, passed)
+    return sorted(found)
 
 
-def images_in(folder: Path, deep: bool = False) -> list[Path]:
-    """Visible files with the name of a picture, by path; with `deep` those of all sub-folders too."""
+def images_in(folder: Path, deep: bool = False, passed: Passed | None = None) -> list[Path]:
+    """Visible files with the name of a picture, by path; with `deep` those of all sub-folders too, also linked ones.
+
+    Args:
+        passed: is told what is passed over, to be said for several folders in one line; without it, it is said at once.
+    """
     if not folder.is_dir():
         return []
-    found = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(path for path in found if _is_picture(path.relative_to(folder)) and path.is_file())
+    met = Passed()
+    found = pictures_below(folder, deep, met)
+    _hand_on(met, folder, passed)
+    return found
+
+
+def _hand_on(met: Passed, folder: Path, passed: Passed | None) -> None:
+    if passed is None:
+        met.say(folder)
+    else:
+        passed.add(met)
 
 
 def say_unlabelled(paths: Iterable[Path], root: Path, why: str) -> None:
@@ -46,21 +68,23 @@ def say_unlabelled(paths: Iterable[Path], root: Path, why: str) -> None:
     every = sorted(paths)
     if every:
         names = listed((relative(path, root) for path in every), most=3)
-        console.say(f"{root.name}: {len(every)} pictures left out, {why}: {names}")
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
+        say_once(root, f"{root.name}: {len(every)} pictures left out, {why}: {names}")
 
 
 def masks_by_stem(folder: Path) -> dict[str, Path]:
-    """Masks of a folder by the stem of their picture: `007_mask.png` and `007.png` both belong to `007`.
+    """Masks of a folder by the stem of their picture: `007_mask.png` and `007.png` both belong to `007`."""
+    return by_stem(images_in(folder))
 
-    Where both are there, the one that says `_mask` is taken.
-    """
-    masks = images_in(folder)
-    plain = {path.stem: path for path in masks if not path.stem.endswith("_mask")}
-    return plain | {path.stem.removesuffix("_mask"): path for path in masks if path.stem.endswith("_mask")}
+
+def by_stem(masks: Iterable[Path]) -> dict[str, Path]:
+    """Masks by the stem of their picture. Of two, the one that says `_mask`, in any case, is taken."""
+    plain, marked = {}, {}
+    for path in masks:
+        if path.stem.lower().endswith(MASK):
+            marked[path.stem[: -len(MASK)]] = path
+        else:
+            plain[path.stem] = path
+    return plain | marked
 
 
 def relative(path: Path | None, root: Path) -> str:
