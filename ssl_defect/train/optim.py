@@ -107,7 +107,14 @@ def parameter_groups(parts: list[Part], weight_decay: float) -> list[dict[str, A
 
 
 def hold_back(optimizer: Optimizer, progress: float) -> None:
-    """Give a rate of 0 to the groups whose turn has not come; call it between setting the rate and the step."""
+    """Keep the groups whose turn has not come out of this step; call it between setting the rate and the forward pass.
+
+    They get no gradient either: it would cost a way back through the encoder, and shorten the others' when clipped.
+    """
     for group in optimizer.param_groups:
-        if progress < group.get("since", 0.0):
+        held = progress < group.get("since", 0.0)
+        if held:
             group["lr"] = 0.0
+        if "since" in group:
+            for parameter in group["params"]:
+                parameter.requires_grad_(not held)

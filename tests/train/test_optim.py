@@ -126,3 +126,7 @@ def test_groups_stand_still_until_their_turn() -> None:
             group["lr"] = 0.1
         hold_back(optimizer, progress)
         assert [group["lr"] for group in optimizer.param_groups] == expected
+        (early * late).sum().backward()
+        assert early.grad is not None
+        assert (late.grad is not None) == (progress >= 0.5)  # what stands still costs no way back
+        optimizer.zero_grad()
