@@ -32,7 +32,7 @@ ALIKE = 1.4  # and so many times the z of the look-alikes' 95% quantile more
 EQUAL = 1e-4  # similarities that differ by less are those of rounding
 SMALL = 2 * FAR[0]  # sets of fewer images have no look-alikes to compare with
 SMALL_FLOOR = 0.65
-LARGE = 0.8  # look-alikes of other parts are not so similar (95% quantile of screws 0.55, of solar cells 0.14)
+LARGE = 0.8  # look-alikes of other parts are not so similar (95% quantile of screws 0.54, of solar cells 0.20)
 APART = 0.25  # share of the look-alikes below `SMALL_FLOOR` that tells that those above `LARGE` are copies
 
 CROP, CUT = 0.92, 0.8  # side of the crops with nine places, so that shifts are met too; side where one edge is cut off
