@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 from ssl_defect.report.svg import COLOURS, SHAPES, Frame, axes, line, marker, picture, short, tag, tick_text, ticks
 
+BANDS = 4  # of lines that cover each other; more are no longer told apart
+
 
 @dataclass(frozen=True)
 class Spot:
@@ -29,7 +31,12 @@ def spot(x: float | None, entry: Mapping[str, Any] | None) -> Spot | None:
 
 
 def efficiency(lines: Sequence[Sequence[Spot]], budgets: Sequence[str], names: tuple[str, str], alt: str) -> Markup:
-    """Lines with their bands over `budgets`, evenly apart; `Spot.x` is the place in them, `names` those of the axes."""
+    """Lines over `budgets`, evenly apart; `Spot.x` is the place in them, `names` those of the axes.
+
+    Up to `BANDS` of them have their bands: more would only cover each other.
+    """
+    if len(lines) > BANDS:
+        lines = [[Spot(spot.x, spot.value, None, None) for spot in one] for one in lines]
     spots = [spot for one in lines for spot in one]
     frame = Frame((-0.2, len(budgets) - 0.8), _range(spots), width=460, height=300, left=58)
     parts = [axes(_without_ticks_across(frame), *names)]

@@ -82,6 +82,7 @@ def _section(kind: Kind, found: Sequence[Measured], base: Arm, main: str) -> dic
     return {
         "kind": kind,
         "plots": plots,
+        "banded": len(lines) <= charts.BANDS,
         "legend": legend,
         "heads": list(lines),
         "rows": rows,

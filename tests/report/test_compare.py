@@ -22,6 +22,7 @@ from ssl_defect.artifacts import read_json, write_json
 from ssl_defect.cli import app
 from ssl_defect.compare.agreement import agreement, contested, mcnemar
 from ssl_defect.compare.baselines import Bases, baseline_of, baselines_of, baselines_told
+from ssl_defect.compare.charts import Spot, efficiency
 from ssl_defect.compare.figures import costs
 from ssl_defect.compare.measure import families, main_metric, measure, outside, paired, recorded, spec_of
 from ssl_defect.compare.page import breakable, compare, render
@@ -268,6 +269,15 @@ def test_budgets_of_runs_that_differ_in_more_are_said_to_be_left_out(tmp_path: P
     ]
     page = Page(render(read_runs(folders)))
     assert "Not here, since they differ in more: all (other finetune.steps)." in page.text
+
+
+def test_bands_are_drawn_of_a_few_lines_alone() -> None:
+    def drawn(count: int) -> str:
+        lines = [[Spot(0, 0.5 + i / 100, 0.2, 0.9), Spot(1, 0.6, 0.3, 0.9)] for i in range(count)]
+        return str(efficiency(lines, ["5", "10"], ("labels", "AUROC"), "lines"))
+
+    assert [drawn(count).count('class="between') for count in (1, 4, 5)] == [1, 4, 0]
+    assert drawn(5).count('class="dots') == 5
 
 
 def test_times_of_one_network_are_not_drawn(pair: list[Path], tmp_path: Path) -> None:
