@@ -22,7 +22,7 @@ GREY, COLOURS = "#777", {"better": "#0a7d46", "worse": "#b3261e", "": "#444"}
 HALO: dict[str, Any] = {
     "paint_order": "stroke",
     "stroke": "#fff",
-    "stroke_width": 4,
+    "stroke_width": 8,
 }  # keeps a text apart from the line behind it
 WIDEST = 3.0  # the scale ends at so many times what is typical: one far row does not press all others together
 Key = tuple[str, ...]
