@@ -1,4 +1,4 @@
-"""The losses of a recipe by name, and those of labels and numbers: pure functions, one number out.
+"""The losses of a recipe by name, and those of labels, numbers and boxes: pure functions, one number out.
 
 A task takes the table that fits its outputs, checks the recipe's choice by `check_losses`, and minimises the
 `weighted_sum`. The losses of masks are in `nets/mask_losses.py`, what all share is in `nets/losses.py`.
@@ -27,6 +27,7 @@ from ssl_defect.nets.losses import (
 from ssl_defect.nets.mask_losses import CLASS_MASK_LOSSES, MASK_LOSSES
 
 __all__ = [
+    "BOX_LOSSES",
     "CLASS_LOSSES",
     "LABEL_LOSSES",
     "VALUE_LOSSES",
@@ -35,12 +36,15 @@ __all__ = [
     "check_losses",
     "cross_entropy",
     "focal_loss",
+    "giou_loss",
     "huber",
     "l1",
     "l2",
     "label_focal_loss",
     "weighted_sum",
 ]
+
+GIOU_EPSILON = 1e-7  # square pixels, as in torchvision: keeps the slope finite on boxes without an area
 
 
 def label_focal_loss(
@@ -91,6 +95,32 @@ def huber(prediction: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
     return F.huber_loss(prediction, target.to(prediction.dtype), delta=delta)
 
 
+def giou_loss(boxes: Tensor, target: Tensor) -> Tensor:
+    """Generalised IoU loss, Rezatofighi et al. 2019 (arXiv:1902.09630, algorithm 1): `1 - IoU + (C - U) / C`.
+
+    C is the area of the smallest box around both, U that of their union. Boxes without an area give a finite loss
+    and slope; a box whose sides are swapped counts as one without an area.
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom in pixels.
+        target: (N, 4), box by box.
+
+    Returns:
+        The mean over the boxes, in [0, 2]; 0 for no box.
+    """
+    boxes = precise(boxes)
+    target = target.to(boxes.dtype)
+    shared = _area(torch.maximum(boxes[:, :2], target[:, :2]), torch.minimum(boxes[:, 2:], target[:, 2:]))
+    around = _area(torch.minimum(boxes[:, :2], target[:, :2]), torch.maximum(boxes[:, 2:], target[:, 2:]))
+    union = _area(boxes[:, :2], boxes[:, 2:]) + _area(target[:, :2], target[:, 2:]) - shared
+    losses = 1 - shared / (union + GIOU_EPSILON) + (around - union).clamp_min(0) / (around + GIOU_EPSILON)
+    return losses.sum() / max(len(losses), 1)
+
+
+def _area(start: Tensor, end: Tensor) -> Tensor:
+    return (end - start).clamp_min(0).prod(dim=1)
+
+
 CLASS_LOSSES: dict[str, Loss] = {
     "cross_entropy": lambda x, y, s: cross_entropy(x, y, s.weights, s.smoothing),
     "focal": lambda x, y, s: focal_loss(x, y, s.gamma, s.weights),
@@ -110,12 +140,16 @@ VALUE_LOSSES: dict[str, Loss] = {
 }
 """For numbers of any shape, and targets of the same."""
 
+BOX_LOSSES: dict[str, Loss] = {"giou": lambda x, y, s: giou_loss(x, y)}
+"""For boxes (N, 4), and targets of the same."""
+
 FITS: tuple[tuple[dict[str, Loss], str], ...] = (
     (CLASS_LOSSES, "classification with one label per image"),
     (LABEL_LOSSES, "classification with several labels per image"),
     (MASK_LOSSES, "segmentation of good and defective"),
     (CLASS_MASK_LOSSES, "segmentation of several classes"),
     (VALUE_LOSSES, "regression"),
+    (BOX_LOSSES, "boxes, from Python (detection weighs the losses of its architecture)"),
 )
 
 

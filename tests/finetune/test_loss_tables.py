@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssl_defect.errors import UserError
 from ssl_defect.finetune.losses import (
+    BOX_LOSSES,
     CLASS_LOSSES,
     FITS,
     LABEL_LOSSES,
@@ -27,7 +28,7 @@ PLAIN = LossSettings()
 TUNED = LossSettings(1.5, 0.25, 0.4, 0.8, 0.75, 2.0, 0.1, 0.5, torch.tensor([0.5, 2.0, 1.0]))
 SHARP = LossSettings(gamma=0.5, tversky_exponent=0.5, smooth=0.0)
 SETTINGS = {"plain": PLAIN, "tuned": TUNED, "sharp": SHARP}
-UNBOUNDED = {"bce", "cross_entropy", "focal", "lovasz", "l1", "l2", "huber"}
+UNBOUNDED = {"bce", "cross_entropy", "focal", "lovasz", "l1", "l2", "huber", "giou"}
 
 
 def uniform(*shape: int) -> Tensor:
@@ -38,6 +39,11 @@ def one_pixel() -> Tensor:
     mask = torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8)
     mask[1, 0, 2, 1] = 1
     return mask
+
+
+def boxes(count: int) -> Tensor:
+    start, size = 20 * uniform(count, 2), 1 + 9 * uniform(count, 2)
+    return torch.cat([start, start + size], dim=1)
 
 
 def ignored(target: Tensor, every: int) -> Tensor:
@@ -62,6 +68,7 @@ KINDS: dict[str, tuple[dict, tuple[int, ...], Tensor]] = {
     "one pixel of a class": (CLASS_MASK_LOSSES, (2, K, SIDE, SIDE), one_pixel()[:, 0].long()),
     "all good": (CLASS_MASK_LOSSES, (2, K, SIDE, SIDE), 0 * CLASSES),
     "all ignored": (CLASS_MASK_LOSSES, (2, K, SIDE, SIDE), ignored(CLASSES, 1)),
+    "boxes": (BOX_LOSSES, (6, 4), boxes(6)),
 }
 CASES = [(kind, name) for kind, (table, _, _) in KINDS.items() for name in table]
 every_loss = pytest.mark.parametrize(("kind", "name"), CASES)
@@ -74,12 +81,13 @@ def loss_of(kind: str, name: str, chosen: LossSettings = PLAIN) -> Callable[[Ten
 
 def draw(kind: str, scale: float = 1.0, seed: int = 0) -> Tensor:
     shape = KINDS[kind][1]
-    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return boxes(shape[0]) + scale * values if kind == "boxes" else scale * values
 
 
 def perfect(kind: str) -> Tensor:
     _, shape, target = KINDS[kind]
-    if kind in {"numbers", "rows of numbers"}:
+    if kind in {"boxes", "numbers", "rows of numbers"}:
         return target
     if target.shape == shape:
         return 60.0 * (2 * target.double() - 1)
@@ -114,7 +122,7 @@ def test_finite_in_bfloat16_within_its_range_and_as_in_float32(
     assert bool(torch.isfinite(loss))
     assert logits.grad is not None
     assert bool(torch.isfinite(logits.grad).all())
-    assert 0 <= loss <= (float("inf") if name in UNBOUNDED else 1)
+    assert 0 <= loss <= (2 if name == "giou" else float("inf") if name in UNBOUNDED else 1)
 
 
 @pytest.mark.parametrize(("kind", "name"), [case for case in CASES if "soft" not in case[0]])  # theirs is the entropy
@@ -170,7 +178,7 @@ def test_weighted_sum_and_its_parts() -> None:
     [
         ({"diec": 1}, MASK_LOSSES, r"'diec' is unknown; accepted: bce, .*; did you mean 'dice'\?"),
         ({"dice": 1}, CLASS_LOSSES, "'dice' does not fit here, it is for segmentation of good .*accepted: cross_ent"),
-        ({"giou": 1}, MASK_LOSSES, "'giou' is unknown; accepted: bce, "),
+        ({"giou": 1}, MASK_LOSSES, "'giou' does not fit here, it is for boxes, from Python"),
         ({"huber": 1}, LABEL_LOSSES, "'huber' does not fit here, it is for regression"),
         ({"bce": 1}, CLASS_MASK_LOSSES, "classification with several labels per image and segmentation of good"),
         ({"focal": -1}, CLASS_LOSSES, "'focal: -1' is no weight; give a number of at least 0"),

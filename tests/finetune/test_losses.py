@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from ssl_defect.finetune.losses import (
     bce,
     cross_entropy,
     focal_loss,
+    giou_loss,
     huber,
     l1,
     l2,
@@ -137,6 +138,42 @@ def test_losses_of_numbers_by_hand() -> None:
     assert l1(found, target) == pytest.approx((0.5 + 3) / 3)
     assert l2(found, target) == pytest.approx((0.25 + 9) / 3)
     assert huber(found, target, 2.0) == pytest.approx((0.125 + 2 * (3 - 1)) / 3)
+
+
+def boxes(seed: int, count: int = 50) -> Tensor:
+    start = 30 * draw(count, 2, seed=seed).abs()
+    return torch.cat([start, start + 1 + 20 * draw(count, 2, seed=seed + 1).abs()], dim=1)
+
+
+def test_giou_equals_torchvision() -> None:
+    one, two = boxes(0), boxes(2)
+    torch.testing.assert_close(giou_loss(one, two), generalized_box_iou_loss(one, two, "mean"), atol=1e-9, rtol=0)
+    both = giou_loss(one.float(), two.float())
+    torch.testing.assert_close(both, generalized_box_iou_loss(one, two, "mean").float(), atol=1e-6, rtol=0)
+
+
+def test_giou_by_hand() -> None:
+    one, two = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 1, 3, 3]])
+    assert giou_loss(one, two) == pytest.approx(1 - 1 / 7 + 2 / 9, abs=1e-6)
+    assert giou_loss(one, one) == pytest.approx(0, abs=1e-6)
+    assert giou_loss(one, one + 1e6) == pytest.approx(2, abs=1e-6)
+
+
+@pytest.mark.parametrize("box", [[5.0, 5, 5, 5], [5.0, 5, 5, 9], [9.0, 9, 5, 5], [0.0, 0, 0, 0]])
+@pytest.mark.parametrize("target", [[5.0, 5, 5, 5], [1.0, 1, 3, 8]])
+def test_giou_of_boxes_without_an_area_is_finite(box: list[float], target: list[float]) -> None:
+    found = torch.tensor([box], requires_grad=True)
+    loss = giou_loss(found, torch.tensor([target]))
+    loss.backward()
+    assert found.grad is not None
+    assert bool(torch.isfinite(found.grad).all())
+    assert 0 <= loss <= 2
+
+
+def test_giou_of_no_box_is_zero() -> None:
+    none = torch.zeros(0, 4, requires_grad=True)
+    giou_loss(none, torch.zeros(0, 4)).backward()
+    assert giou_loss(none, torch.zeros(0, 4)) == 0
 
 
 def test_dice_by_hand() -> None:
