@@ -111,9 +111,7 @@ class FinetuneSettings(Settings):
     steps: int = Field(400, ge=1, description="Optimizer steps at most.")
     batch_size: int = Field(32, ge=2, description="Images per step, over all processes.")
     encoder: Literal["full", "frozen", "linear_probe", "gradual"] = Field(
-        "full",
-        description="What of the encoder learns: all, nothing, nothing under a linear layer alone, or layer by layer "
-        "from the last to the first.",
+        "full", description="What of it learns: all, nothing, nothing under a linear layer, or from the last layer on."
     )
     unfreeze: float = Field(0.5, gt=0, le=1, description="`gradual`: share of the steps until every layer learns.")
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = Field("adamw", description="How a gradient moves weights.")
@@ -163,6 +161,9 @@ class FinetuneSettings(Settings):
             raise ValueError("nesterov needs optimizer sgd and a momentum above 0")
         if self.encoder == "gradual" and self.encoder_learning_rate == 0:
             raise ValueError("encoder gradual needs an encoder_learning_rate above 0; or set encoder to frozen")
+        still = self.encoder in {"frozen", "linear_probe"} or self.encoder_learning_rate == 0
+        if still and self.batch_norm == "train":
+            raise ValueError("batch_norm train needs an encoder that learns; set it to auto or frozen")
         if sorted({share for share in self.milestones if 0 < share < 1}) != self.milestones:
             raise ValueError(f"milestones must rise and lie between 0 and 1, got {self.milestones}")
         return self

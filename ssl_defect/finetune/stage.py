@@ -36,7 +36,7 @@ def finetune(recipe: Recipe, prepared: Path, pretrained: Path, out: Path) -> Non
 
     Raises:
         UserError: an earlier stage is missing, the encoder is of another backbone, the task cannot learn from these
-            labels, settings do not fit each other, or training broke down.
+            labels, or training broke down.
     """
     if recipe.anomaly is not None:
         import_module("ssl_defect.anomaly.stage").anomaly(recipe, prepared, pretrained, out)

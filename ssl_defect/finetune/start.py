@@ -74,14 +74,11 @@ def freeze(detector: Detector, settings: FinetuneSettings, trained: bool) -> Non
         trained: the encoder was pretrained; a random one has no statistics worth keeping.
 
     Raises:
-        UserError: `linear_probe` of a head that is more than a linear layer, or statistics to be learnt anew in an
-            encoder that stands still.
+        UserError: `linear_probe` of a head that is more than a linear layer.
     """
     if settings.encoder == "linear_probe":
         _only_linear(detector)
     if settings.encoder in {"frozen", "linear_probe"} or settings.encoder_learning_rate == 0:
-        if settings.batch_norm == "train":
-            raise UserError("finetune.batch_norm: train needs an encoder that learns; set it to auto or frozen")
         detector.encoder.requires_grad_(False)
         detector.still = "encoder"
     elif settings.batch_norm == "frozen" or (settings.batch_norm == "auto" and trained):

@@ -24,15 +24,6 @@ def test_frozen_is_a_rate_of_zero(make_case: Make, tmp_path: Path) -> None:
     assert equal(frozen, zero)
 
 
-@pytest.mark.parametrize("still", [{"encoder": "frozen"}, {"encoder": "linear_probe"}, {"encoder_learning_rate": 0}])
-def test_statistics_of_an_encoder_that_stands_still_cannot_be_learnt(
-    still: dict, make_case: Make, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=r"^finetune\.batch_norm: train needs an encoder that learns; set .*frozen$"):
-        run(make_case(**still, batch_norm="train"), tmp_path)
-    run(make_case(**still, batch_norm="frozen", steps=2, eval_every=2), tmp_path)
-
-
 def test_of_a_linear_probe_only_the_linear_layer_learns(make_case: Make, tmp_path: Path, steps: list[State]) -> None:
     run(make_case(steps=4, eval_every=2, encoder="linear_probe", options={"dropout": 0.9}), tmp_path)
     moved = {name for name in steps[0] if not torch.equal(steps[0][name], steps[-1][name])}
