@@ -96,8 +96,9 @@ def predict(
             for picture in track(_judged(pictures, loaded, names, out, pool), len(paths), "predict"):
                 rows.append(picture)
         finally:  # of an interrupted one too: a row is a verdict that was waited for
-            _write(out / "predictions.csv", rows)
-            if len(rows) < len(paths):
+            if rows:  # else what an earlier one wrote stays
+                _write(out / "predictions.csv", rows)
+            if 0 < len(rows) < len(paths):
                 say(f"predict: {len(rows)} of {len(paths)} pictures are judged, listed in {out / 'predictions.csv'}")
     failed = [row for row in rows if row["verdict"] == "error"]
     if failed:

@@ -56,7 +56,8 @@ def efficiency(found: Sequence[Measured], base: Arm, main: str) -> list[dict[str
 
 
 def _section(kind: Kind, found: Sequence[Measured], base: Arm, main: str) -> dict[str, Any]:
-    lines = _lines(kind, [one for one in found if kind.of(one.arm)])
+    found = [one for one in found if kind.of(one.arm)]
+    lines = _lines(kind, found)
     if not lines:
         return {}
     budgets = sorted({budget for line in lines.values() for budget in line})
@@ -78,7 +79,6 @@ def _section(kind: Kind, found: Sequence[Measured], base: Arm, main: str) -> dic
         for budget, text in zip(budgets, texts, strict=True)
     ]
     legend = [(swatch(number), name) for number, name in enumerate(lines)]
-    everything = [one for one in found if kind.of(one.arm)]
     return {
         "kind": kind,
         "plots": plots,
@@ -87,7 +87,7 @@ def _section(kind: Kind, found: Sequence[Measured], base: Arm, main: str) -> dic
         "heads": list(lines),
         "rows": rows,
         "baseline": base_line,
-        "left_out": _left_out(kind, everything, lines),
+        "left_out": _left_out(kind, found, lines),
     }
 
 

@@ -175,7 +175,7 @@ def _versions(records: RunRecords) -> list[tuple[str, str]]:
 
 def _use(records: RunRecords) -> str:
     """The line that finds defects in new pictures; a run of a table lies where the table says."""
-    words = shlex.split(_command(records))
+    words = shlex.split(_command(records).replace(" --out=", " --out "))
     out = words[words.index("--out") + 1] if "--out" in words[:-1] else f"reports/{records.recipe.name}"
     folder = shlex.quote(out) if words[:2] == ["ssl-defect", "run"] else "FOLDER_OF_THIS_RUN"
     return f"ssl-defect predict {folder} NEW_PICTURES --out predictions"

@@ -162,7 +162,7 @@ def _by_test(asked: Question, results: Results) -> str:
         shown = "" if best is asked.base else "shown to be "
         text = f"{where}nothing is {shown}better than {STRONG}{against}{STRONG} by {best.metric}"
         return f"{text} ({value_of(asked.base):.3f})"
-    change, more = difference(best.change or {}), _by_holm(best, results) if best.change else ""
+    change, more = difference(best.change or {}), _by_holm(best, results)
     text = f"{where}{STRONG}{row(best.cell, results)}{STRONG} is {STRONG}best{STRONG} by {best.metric}"
     return f"{text}, {value_of(best):.3f}: {change} over {against}{more}"
 

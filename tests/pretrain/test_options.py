@@ -108,7 +108,8 @@ def test_a_teacher_without_a_temperature_is_refused(value: list[float]) -> None:
 
 
 def test_a_teacher_may_cool_down() -> None:
-    validate(KINDS["dino"], {"teacher_temperature": [0.06, 0.04]}, "recipe")
+    found: Any = validate(KINDS["dino"], {"teacher_temperature": [0.06, 0.04]}, "recipe")
+    assert found.teacher_temperature == (0.06, 0.04)
 
 
 def test_the_command_line_says_it_in_one_line_before_any_work(

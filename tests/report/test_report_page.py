@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from fabricated_run import NASTY_CLASS, NASTY_IMAGE, Fake, build, metrics_of
 from read_page import Page
 
 from ssl_defect.errors import UserError
+from ssl_defect.report import protocol
+from ssl_defect.report.records import read_run
 from ssl_defect.report.stage import SECTIONS, report, template_digest
 
 Make = Callable[[Fake], Page]
@@ -34,6 +37,22 @@ def test_the_verdict_gives_interval_and_rates(make_page: Make, tmp_path: Path) -
     assert (
         "SimCLR, 5 epochs from random weights, moved the kNN AUROC on validation from 0.61 to 0.75 (+0.14)" in page.text
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [
+        ("ssl-defect run a.yaml", "reports/fabricated"),
+        ("ssl-defect run a.yaml --out 'my runs/a'", "'my runs/a'"),
+        ("ssl-defect run a.yaml --out=b --set seed=1", "b"),
+        ("ssl-defect table a.yaml --out b", "FOLDER_OF_THIS_RUN"),
+    ],
+)
+def test_the_line_that_uses_the_detector_names_its_folder(tmp_path: Path, command: str, folder: str) -> None:
+    records = read_run(build(tmp_path, Fake()), tmp_path)
+    stages = {name: record and replace(record, command=command) for name, record in records.stages.items()}
+    records = replace(records, recipe=records.recipe.model_copy(update={"name": "fabricated"}), stages=stages)
+    assert protocol.section(records)["use"] == f"ssl-defect predict {folder} NEW_PICTURES --out predictions"
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
