@@ -38,6 +38,7 @@ class Crew:
     active: dict[str, tuple[Job, Process | None]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)  # fingerprint of a stage that failed -> the run it failed in
+    logged: dict[str, int] = field(default_factory=dict)  # bytes that an earlier attempt left in a run's log
     began: float = field(default_factory=time.monotonic)
     total: int = 0
     ended: int = 0
@@ -166,6 +167,8 @@ def _start(crew: Crew, job: Job) -> Process:
         compute = recipe.compute.model_copy(update={"threads": crew.place.threads(crew.limit)})
         recipe = recipe.model_copy(update={"compute": compute})
     job.folder.mkdir(parents=True, exist_ok=True)
+    log = job.folder / LOG
+    crew.logged[job.name] = log.stat().st_size if log.exists() else 0
     with atomic(job.folder / "recipe.yaml") as temporary:
         temporary.write_text(dump_yaml(recipe), encoding="utf-8")
     count = str(recipe.compute.threads)
@@ -183,7 +186,7 @@ def _ended(crew: Crew, job: Job, code: int) -> None:
     if job.finished:
         _said(crew, job, "done")
         return
-    crew.failed[job.name] = reason_of(job.folder, code)
+    crew.failed[job.name] = reason_of(job.folder, code, crew.logged.get(job.name, 0))
     for stage in job.stages:
         if not stands(job.folder, stage):
             crew.broken[stage.fingerprint] = job.name
@@ -191,17 +194,19 @@ def _ended(crew: Crew, job: Job, code: int) -> None:
     _said(crew, job, f"failed, {crew.failed[job.name]}")
 
 
-def reason_of(folder: Path, code: int) -> str:
-    """The last line of a run's log, with the signal that ended it if one did."""
+def reason_of(folder: Path, code: int, since: int = 0) -> str:
+    """The last line of a run's log after the bytes of earlier attempts, with the signal that ended it if one did."""
     if code == 0:
         return "the code changed while it ran; give the same command again"
     try:
-        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / LOG).read_bytes()[since:].decode("utf-8", "replace").splitlines()
     except OSError:
         lines = []
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    killed = f"killed by signal {-code}{' (out of memory?)' if code == -9 else ''}; last said: " if code < 0 else ""
-    return killed + last.removeprefix("error: ")
+    last = next((line.strip().removeprefix("error: ") for line in reversed(lines) if line.strip()), "")
+    if code > 0:
+        return last or "it said nothing"
+    memory = " (out of memory?)" if code == -9 else ""
+    return f"killed by signal {-code}{memory}; {f'last said: {last}' if last else 'it said nothing'}"
 
 
 def _said(crew: Crew, job: Job, how: str) -> None:

@@ -190,6 +190,17 @@ def test_the_reason_is_the_last_line_of_the_log(tmp_path: Path) -> None:
     assert "code changed" in reason_of(tmp_path, 0)
 
 
+def test_a_run_that_fails_again_does_not_repeat_an_earlier_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr(working, "command_of", lambda folder, last: [sys.executable, "-c", silent])
+    one = job(tmp_path, "mae", 0)
+    (one.folder / "log.txt").write_text("error: the disk is full\n")
+    failed = work_off([one], tmp_path, read_work(tmp_path), 1)
+    assert failed == {one.name: "killed by signal 9 (out of memory?); it said nothing"}
+
+
 def test_while_runs_are_at_work_those_that_wait_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table looks four times a second, for hours, beside the runs that need the cores."""
     crew = working.Crew(Work(), 1, [job(tmp_path, "mae", seed, 60.0) for seed in range(40)])
