@@ -65,7 +65,7 @@ def _read(image: Image.Image, path: Path) -> npt.NDArray[np.uint16] | None:
 
     Both decoders turn a TIFF by its orientation and leave a PNG as it lies, so the two agree up to the low byte.
     """
-    if image.mode not in ("RGB", "RGBA", "LA") or 2 in _tag(image, PLANES) or 1 in _tag(image, EXTRA):
+    if image.mode not in ("RGB", "RGBX", "RGBA", "LA") or 2 in _tag(image, PLANES) or 1 in _tag(image, EXTRA):
         return None  # other colours, planes of their own, and colours already multiplied by their transparency
     try:
         found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
