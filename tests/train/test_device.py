@@ -91,4 +91,4 @@ def test_freed_memory_is_not_mapped_anew() -> None:
         counts[name] = int(done.stdout)
     if counts["keep"] < 0:
         pytest.skip("the C library is not glibc: freed memory is its own affair")
-    assert counts["keep"] < counts["leave"] / 10
+    assert counts["keep"] < counts["leave"] / 4  # of ten arrays one or two are mapped, until the heap has room for them
