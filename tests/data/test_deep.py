@@ -20,7 +20,7 @@ HALF = np.where(np.arange(12)[:, None] < 6, 0, 65535).astype(np.uint16).repeat(1
 
 
 def as_png(path: Path, values: npt.NDArray[Any], kind: int, *extra: bytes) -> Path:
-    """`kind` 2 for RGB, 4 for grey with alpha, 6 for RGBA; `extra` are chunks, each with its name in front."""
+    """`kind` 0 for grey, 2 for RGB, 4 for grey with alpha, 6 for RGBA; `extra` are chunks after their names."""
 
     def chunk(content: bytes) -> bytes:
         return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
@@ -89,6 +89,13 @@ def test_grey_with_alpha_and_one_transparent_colour(tmp_path: Path) -> None:
     expected[3, 4] = 255
     np.testing.assert_array_equal(pixels, expected)
     assert odd == ["16 bits scaled by 4095", "transparency laid over white"]
+
+
+def test_grey_stays_whole_where_one_value_is_transparent(tmp_path: Path) -> None:
+    path = as_png(tmp_path / "t.png", deep(SHADES, 65535), 0, b"tRNS" + struct.pack(">H", 0))
+    pixels, odd = load_picture(path)
+    np.testing.assert_array_equal(pixels[..., 0], SHADES)
+    assert "16 bits scaled by 65535" in odd
 
 
 @pytest.mark.parametrize(

@@ -38,14 +38,6 @@ def test_sixteen_bits_are_scaled_by_the_range_not_the_contents(
     assert f"16 bits scaled by {white}" in odd
 
 
-def test_sixteen_bits_stay_so_where_one_value_is_transparent(tmp_path: Path) -> None:
-    image = Image.fromarray(GREY.astype(np.uint16) * 257)
-    image.save(tmp_path / "t.png", transparency=0)
-    pixels, odd = load_picture(tmp_path / "t.png")
-    np.testing.assert_array_equal(pixels[..., 0], GREY)
-    assert "16 bits scaled by 65535" in odd
-
-
 def test_a_twelve_bit_picture_read_as_sixteen_bits_is_noted(tmp_path: Path) -> None:
     path = save(tmp_path / "x.png", Image.fromarray(GREY.astype(np.uint16) * 16))
     assert any("data.white" in what for what in load_picture(path)[1])
