@@ -68,8 +68,9 @@ def _grid(results: Results, metrics: list[str], what: str, write: object) -> Gri
     table = results.table
     side, top = axes_of(table)
     by_key = {(name, *one.cell.labels.values()): one for name in metrics for one in results.of(name)}
-    left = keys_of(results, side, what) if side else [()]
-    along = keys_of(results, top, what) or [()]
+    cited = [] if what else metrics
+    left = keys_of(results, side, cited) if side else [()]
+    along = keys_of(results, top, cited) or [()]
     heads, rows = [title(axis) for axis in side], []
     heads += [_head(name, values, table) for name in metrics for values in along]
     for key in left:
@@ -89,15 +90,15 @@ def _head(metric: str, values: tuple[str, ...], table: TableSettings) -> str:
     return along or metric
 
 
-def keys_of(results: Results, axes: Sequence[str], what: str = "difference") -> list[tuple[str, ...]]:
-    """Values of some axes that cells have, and those that only published figures have, behind.
+def keys_of(results: Results, axes: Sequence[str], cited: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Values of some axes that cells have, and those that only published figures of the metrics `cited` have, behind.
 
     Where nothing was run and nothing is published, as for the rows that `--only` leaves for later, they are left out.
     """
     if not axes:
         return []
     found = dict.fromkeys(tuple(one.cell.labels[axis] for axis in axes) for one in results.every if not _bare(one))
-    for labels in [] if what else published_alone(results):
+    for labels in published_alone(results, cited):
         found |= {tuple(labels[axis] for axis in axes): None}
     return list(found)
 
@@ -116,10 +117,10 @@ def _bare(one: Result) -> bool:
     return one.state == "not run" and not one.published
 
 
-def published_alone(results: Results) -> list[Labels]:
-    """Places of published figures that no cell stands at; an axis that a figure leaves open is ABSENT."""
+def published_alone(results: Results, metrics: Sequence[str]) -> list[Labels]:
+    """Places of their published figures that no cell stands at; an axis that a figure leaves open is ABSENT."""
     table, found = results.table, []
-    for block in table.published:
+    for block in (one for one in table.published if one.metric in metrics):
         for value in block.values:
             if not any(matches(value, cell) for cell in results.cells):
                 found.append({a: shown(a, value.at[a]) if a in value.at else ABSENT for a in table.matrix})

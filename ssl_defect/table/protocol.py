@@ -158,6 +158,6 @@ def _sources(results: Results) -> list[str]:
         f"[{number}] {block.source}{f' ({block.note})' if block.note else ''}"
         for number, block in enumerate(table.published, 1)
     ]
-    if found and published_alone(results):
+    if found and published_alone(results, results.table.metrics):
         found.append("Rows and cells with brackets alone are published figures; nothing was run for them here.")
     return found

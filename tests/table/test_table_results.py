@@ -227,6 +227,25 @@ def test_published_figures_stand_beside_ours_or_alone() -> None:
     assert "240 test images, 120 defective, in 120 groups" in text
 
 
+def test_a_published_row_stands_only_under_the_metric_that_it_gives() -> None:
+    matrix = {"start": {name: {} for name in STRENGTH}, "budget": {"few": {}, "many": {}}}
+    values = [{"at": {"start": "DifferNet", "budget": "all"}, "value": 97.7}]
+    block = {"source": "Rudolph et al., WACV 2021", "metric": "image auroc", "values": values}
+    table = table_of(matrix=matrix, columns=["budget"], metrics=["image auroc", "image ap"], published=[block])
+    cells = cells_of(table)
+    ran = {}
+    for cell in cells:
+        one = measured(cell, 1.0)
+        points, without = (dict.fromkeys(table.metrics, by["image auroc"]) for by in (one.points, one.without))
+        ran[cell.name] = replace(one, points=points, without=without)
+    found = judge(table, cells, ran, {}, 3)
+    shown = {grid.caption: grid for grid in grids(found)}
+    assert [row[0].text for row in shown["image auroc"].rows] == [*STRENGTH, "DifferNet"]
+    assert shown["image auroc"].heads == ["start", "budget few", "budget many", "budget all"]
+    assert [row[0].text for row in shown["image ap"].rows] == [*STRENGTH]
+    assert shown["image ap"].heads == ["start", "budget few", "budget many"]
+
+
 def test_rows_and_columns_of_which_nothing_ran_are_left_out_and_named() -> None:
     matrix = {"start": {name: {} for name in STRENGTH}, "budget": {"few": {}, "many": {}, "all": {}}}
     values = [{"at": {"start": "mae", "budget": "few"}, "value": 50.0}]
