@@ -17,6 +17,7 @@ from ssl_defect.table.measure import better
 from ssl_defect.table.results import Result, Results
 
 SIDE, WIDTH, LEAST, GAP, TOP, STEP, BOTTOM = 170.0, 420.0, 150.0, 30.0, 44.0, 18.0, 46.0
+LETTER = 6.2  # width of a letter, on average and rather too much
 STYLE = "font-family:system-ui,sans-serif;font-size:11px;color:#222;background:#fff"
 GREY, COLOURS = "#777", {"better": "#0a7d46", "worse": "#b3261e", "": "#444"}
 HALO: dict[str, Any] = {
@@ -51,19 +52,27 @@ def forest(results: Results, metric: str) -> str:
     columns = [key for key in keys_of(results, top) or [()] if any(row.column == key for row in rows)]
     limit, panel = _limit(rows), max(LEAST, WIDTH / len(columns))
     height = TOP + STEP * len(names) + BOTTOM
-    parts = [_label(SIDE - 8, TOP + STEP * (i + 0.5) + 4, ", ".join(key), "end") for i, key in enumerate(names)]
-    parts.append(_label(SIDE - 8, TOP - 10, ", ".join(map(title, top)), "end"))  # what the panels' heads are values of
+    told, heading = _names(names), ", ".join(map(title, top))  # what the panels' heads are values of
+    edge = max(SIDE, LETTER * max(map(len, [*told, heading])) + 16)
+    parts = [_label(edge - 8, TOP + STEP * (i + 0.5) + 4, name, "end") for i, name in enumerate(told)]
+    parts.append(_label(edge - 8, TOP - 10, heading, "end"))
     for number, column in enumerate(columns):
-        left = SIDE + number * (panel + GAP)
+        left = edge + number * (panel + GAP)
         frame = Frame((-limit, limit), (0, 1), left + panel, height, left, 0, TOP, BOTTOM, ticks=3)
         parts += _panel(frame, names, [row for row in rows if row.column == column], ", ".join(column), results)
     base = ", ".join(f"{title(axis)} {value}" for axis, value in results.table.baseline.items())
     caption = f"{metric}: difference from {base}, {100 * results.table.level:g}% interval"
-    width = SIDE + len(columns) * (panel + GAP)
+    width = edge + len(columns) * (panel + GAP)
     parts += [_label(8, 16, caption, "start"), *_legend(results, rows, height)]
     box = f"0 0 {short(width)} {short(height)}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" style="{STYLE}">'
     return "\n".join([head, tag("title", f"{results.table.name}: {caption}"), *parts, "</svg>"]) + "\n"
+
+
+def _names(keys: list[Key]) -> list[str]:
+    """What stands beside the rows: their values of all axes in which they differ."""
+    apart = [i for i, values in enumerate(zip(*keys, strict=True)) if len(set(values)) > 1]
+    return [", ".join(key[i] for i in apart) or ", ".join(key) for key in keys]
 
 
 def _limit(rows: list[Row]) -> float:
@@ -125,7 +134,7 @@ def _legend(results: Results, rows: list[Row], height: float) -> list[Markup]:
             parts.append(tag("circle", cx=x + 4, cy=height - 10, r=3.5, fill=COLOURS[kind]))
             x += 12
         parts.append(_label(x, height - 6, text, "start"))
-        x += 6.2 * len(text) + 16
+        x += LETTER * len(text) + 16
     return parts
 
 

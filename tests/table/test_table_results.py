@@ -266,6 +266,21 @@ def test_rows_and_columns_of_which_nothing_ran_are_left_out_and_named() -> None:
     assert not [note for note in notes(results(table_of()), "here") if "left out" in note]
 
 
+def test_long_names_of_rows_have_their_room_and_what_all_share_is_left_out() -> None:
+    starts = {"none": {}, "moco": {}, "mae": {}}
+    matrix = {
+        "set": {"Magnetic Tile": {}},
+        "task": {"finding the outlines of all defects": {}, "b": {}},
+        "start": starts,
+    }
+    found = results(table_of(matrix=matrix, rows=["set", "task", "start"]))
+    root = ElementTree.fromstring(forest(found, "image auroc"))
+    texts = [one for one in root.findall("{http://www.w3.org/2000/svg}text") if one.get("text-anchor") == "end"]
+    told = [one.text or "" for one in texts]
+    assert {"finding the outlines of all defects, moco", "b, moco"} < set(told)
+    assert all(float(one.get("x", "")) >= 5 * len(one.text or "") for one in texts)
+
+
 def test_a_table_of_columns_alone_has_one_row() -> None:
     found = results(table_of(columns=["start"]))
     values, changes = grids(found)[:2]
