@@ -118,7 +118,7 @@ def _bare(one: Result) -> bool:
 
 
 def published_alone(results: Results, metrics: Sequence[str]) -> list[Labels]:
-    """Places of their published figures that no cell stands at; an axis that a figure leaves open is ABSENT."""
+    """Places where `metrics` have a published figure but no cell; an axis that a figure leaves open is ABSENT."""
     table, found = results.table, []
     for block in (one for one in table.published if one.metric in metrics):
         for value in block.values:

@@ -186,7 +186,7 @@ def _ended(crew: Crew, job: Job, code: int) -> None:
     if job.finished:
         _said(crew, job, "done")
         return
-    crew.failed[job.name] = reason_of(job.folder, code, crew.logged.get(job.name, 0))
+    crew.failed[job.name] = reason_of(job.folder, code, crew.logged[job.name])
     for stage in job.stages:
         if not stands(job.folder, stage):
             crew.broken[stage.fingerprint] = job.name
@@ -194,7 +194,7 @@ def _ended(crew: Crew, job: Job, code: int) -> None:
     _said(crew, job, f"failed, {crew.failed[job.name]}")
 
 
-def reason_of(folder: Path, code: int, since: int = 0) -> str:
+def reason_of(folder: Path, code: int, since: int) -> str:
     """The last line of a run's log after the bytes of earlier attempts, with the signal that ended it if one did."""
     if code == 0:
         return "the code changed while it ran; give the same command again"

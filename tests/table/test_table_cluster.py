@@ -120,7 +120,7 @@ class Lost:
 def test_a_lost_machine_is_a_failed_run_with_its_reason(tmp_path: Path) -> None:
     task = clusters._Task(Lost(), "reference", tmp_path)
     assert task.poll() == task.poll() == task.wait() == 1
-    assert working.reason_of(tmp_path, 1) == "Ray: the machine went away"
+    assert working.reason_of(tmp_path, 1, 0) == "Ray: the machine went away"
     assert (tmp_path / "log.txt").read_text().count("\n") == 1
 
 

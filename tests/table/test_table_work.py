@@ -183,11 +183,11 @@ def test_a_stage_that_lost_a_file_is_made_by_one_run_alone(tmp_path: Path) -> No
 
 
 def test_the_reason_is_the_last_line_of_the_log(tmp_path: Path) -> None:
-    assert reason_of(tmp_path, 1) == "it said nothing"
+    assert reason_of(tmp_path, 1, 0) == "it said nothing"
     (tmp_path / "log.txt").write_text("begun\nerror: disk full\n\n")
-    assert reason_of(tmp_path, 1) == "disk full"
-    assert reason_of(tmp_path, -15) == "killed by signal 15; last said: disk full"
-    assert "code changed" in reason_of(tmp_path, 0)
+    assert reason_of(tmp_path, 1, 0) == "disk full"
+    assert reason_of(tmp_path, -15, 0) == "killed by signal 15; last said: disk full"
+    assert "code changed" in reason_of(tmp_path, 0, 0)
 
 
 def test_a_run_that_fails_again_does_not_repeat_an_earlier_reason(
