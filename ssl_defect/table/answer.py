@@ -9,10 +9,11 @@ from pathlib import Path
 from ssl_defect.artifacts import read_json
 from ssl_defect.report.endings import too_short
 from ssl_defect.table.choice import Question, questions, value_of
+from ssl_defect.table.layout import number
 from ssl_defect.table.measure import Entry, better, paired
 from ssl_defect.table.results import Result, Results
 from ssl_defect.table.settings import VALIDATION
-from ssl_defect.table.wording import budget_of, corrected, difference, labels, place, row
+from ssl_defect.table.wording import budget_of, corrected, difference, labels, mean, place, row
 
 Folders = Mapping[str, Sequence[Path]]  # name of a cell -> folders of its finished runs
 STRONG = "**"  # around words that a reader should see first, as Markdown has it
@@ -74,9 +75,10 @@ def in_short(results: Results) -> str:
     if not known or better(metric) < 0:
         return f"{text}."
     values, reach = [value for value, _ in known], max(0.0, *(high for _, high in known))
-    span = f"{min(values):+.3f}" if len(known) == 1 else f"{min(values):+.3f} to {max(values):+.3f}"
+    least, most, far_end = (number(one, results.table, True, metric) for one in (min(values), max(values), reach))
+    span = least if len(known) == 1 else f"{least} to {most}"
     far = "intervals reach" if len(known) > 1 else "its interval reaches"
-    return f"{text}: what validation chooses differs by {span} of {metric} ({far} to {reach:+.3f})."
+    return f"{text}: what validation chooses differs by {span} of {metric} ({far} to {far_end})."
 
 
 def plain(text: str) -> str:
@@ -101,7 +103,7 @@ def _gain(asked: Question, results: Results) -> str:
         return ""
     p = asked.p if asked.chosen else change["holm"]
     shown = _word(change, p, asked.taken.metric, results.table.level) == "better"
-    return f"{change['value']:+.3f}" if shown else ""
+    return number(change["value"], results.table, True, asked.taken.metric) if shown else ""
 
 
 def _answer(asked: Question, results: Results, folders: Folders) -> str:
@@ -121,12 +123,13 @@ def _by_validation(asked: Question, chosen: Result, results: Results) -> str:
     by = results.measured[asked.base.cell.name].chosen_by
     text = f"{where}validation ({by}) chooses {STRONG}{row(chosen.cell, results)}{STRONG}"
     if chosen is asked.base:
-        return f"{text} itself: {chosen.metric} {value_of(chosen):.3f} on test"
+        return f"{text} itself: {chosen.metric} {mean(chosen, results)} on test"
     change = chosen.change or {}
     word = _word(change, asked.p, chosen.metric, results.table.level)
     sure = f"{STRONG}{word} than {against}{STRONG}" if word else f"not shown to be better than {against}"
-    more = f"{difference(change)}{corrected(asked.p, asked.over, 'choice')}{_unmarked(chosen, word, results)}"
-    return f"{text}: {chosen.metric} {value_of(chosen):.3f} on test, {sure}: {more}"
+    more = corrected(asked.p, asked.over, "choice") + _unmarked(chosen, word, results)
+    by_how_much = difference(change, chosen.metric, results)
+    return f"{text}: {chosen.metric} {mean(chosen, results)} on test, {sure}: {by_how_much}{more}"
 
 
 def _word(change: Entry, p: float | None, metric: str, level: float) -> str:
@@ -139,8 +142,8 @@ def _word(change: Entry, p: float | None, metric: str, level: float) -> str:
 
 def _highest(asked: Question, results: Results) -> str:
     best = asked.highest
-    more = f", {difference(best.change)}{_by_holm(best, results)}" if best.change else ""
-    return f"Highest on test is {row(best.cell, results)}: {value_of(best):.3f}{more}"
+    more = f", {difference(best.change, best.metric, results)}{_by_holm(best, results)}" if best.change else ""
+    return f"Highest on test is {row(best.cell, results)}: {mean(best, results)}{more}"
 
 
 def _by_holm(one: Result, results: Results) -> str:
@@ -161,10 +164,10 @@ def _by_test(asked: Question, results: Results) -> str:
     if asked.taken is asked.base:
         shown = "" if best is asked.base else "shown to be "
         text = f"{where}nothing is {shown}better than {STRONG}{against}{STRONG} by {best.metric}"
-        return f"{text} ({value_of(asked.base):.3f})"
-    change, more = difference(best.change or {}), _by_holm(best, results)
+        return f"{text} ({mean(asked.base, results)})"
+    change, more = difference(best.change or {}, best.metric, results), _by_holm(best, results)
     text = f"{where}{STRONG}{row(best.cell, results)}{STRONG} is {STRONG}best{STRONG} by {best.metric}"
-    return f"{text}, {value_of(best):.3f}: {change} over {against}{more}"
+    return f"{text}, {mean(best, results)}: {change} over {against}{more}"
 
 
 def _how_chosen(asked: Sequence[Question], results: Results) -> list[str]:
@@ -216,9 +219,9 @@ def _labels_saved(asked: Sequence[Question], results: Results) -> str:
             mine, theirs = results.measured[best.cell.name], results.measured[base.cell.name]
             if mine.seeds != theirs.seeds:
                 return ""  # their means are not of the same runs
-            change = difference(paired(mine, theirs, base.metric, results.table.level))
+            change = difference(paired(mine, theirs, base.metric, results.table.level), base.metric, results)
             return (
-                f"{row(best.cell, results)} with {labels(budget)} has {base.metric} {value_of(best):.3f}, "
-                f"{row(base.cell, results)} with {labels(most)} {value_of(base):.3f}: {change}."
+                f"{row(best.cell, results)} with {labels(budget)} has {base.metric} {mean(best, results)}, "
+                f"{row(base.cell, results)} with {labels(most)} {mean(base, results)}: {change}."
             )
     return ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ssl_defect.table.expand import Cell
-from ssl_defect.table.layout import title
+from ssl_defect.table.layout import number, title
 from ssl_defect.table.measure import Entry
-from ssl_defect.table.results import Results
+from ssl_defect.table.results import Result, Results
 
 LABELS = "finetune.labels_per_class"
 
@@ -38,12 +38,18 @@ def labels(budget: float) -> str:
     return "all labels" if budget == float("inf") else f"{budget:g} label{'' if budget == 1 else 's'} per class"
 
 
-def difference(entry: Entry) -> str:
-    """`+0.020 (-0.023 to +0.063)`, or why there is none."""
+def mean(one: Result, results: Results) -> str:
+    """Of a result's seeds, in the unit of the table; a dash where there is none."""
+    return number(one.entry["value"] if one.entry else None, results.table, metric=one.metric)
+
+
+def difference(entry: Entry, metric: str, results: Results) -> str:
+    """`+0.020 (-0.023 to +0.063)` in the unit of the table, or why there is none."""
     value, low, high = (entry.get(key) for key in ("value", "low", "high"))
     if value is None:
         return f"no difference can be given, {entry.get('why', 'undefined')}"
-    return f"{value:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
+    least, most, ours = (number(one, results.table, True, metric) for one in (low, high, value))
+    return ours if low is None else f"{ours} ({least} to {most})"
 
 
 def corrected(p: float | None, over: int, what: str) -> str:

@@ -11,7 +11,7 @@ from test_table_results import STRENGTH, measured
 
 from ssl_defect.artifacts import write_json
 from ssl_defect.report.endings import Ending
-from ssl_defect.table.answer import answers, plain
+from ssl_defect.table.answer import answers, in_short, plain
 from ssl_defect.table.expand import cells_of
 from ssl_defect.table.protocol import notes
 from ssl_defect.table.results import Results, judge
@@ -56,6 +56,19 @@ def test_marks_of_strong_words_are_left_out_for_a_terminal() -> None:
     found = results(CLEAR)
     assert plain(answers(found, {})[0]).startswith("5 labels per class: moco is best by image auroc")
     assert not [line for line in answers(found, {}) if "**" in plain(line)]
+
+
+def test_sentences_speak_in_the_unit_of_the_table() -> None:
+    percent = results(CLEAR, unit="percent")
+    by = {(one.cell.labels["start"], one.cell.labels["finetune.labels_per_class"]): one for one in percent.every}
+    value, change = (100 * by["moco", "5"].entry["value"], by["moco", "5"].change)
+    low, high = 100 * change["low"], 100 * change["high"]
+    few, _, saved, _ = answers(percent, {})
+    wanted = f"image auroc, {value:.1f}: {100 * change['value']:+.1f} ({low:+.1f} to {high:+.1f}) over none"
+    assert wanted in few
+    assert f"image auroc {value:.1f}, none with all labels {100 * by['none', 'all'].entry['value']:.1f}: " in saved
+    gain = 100 * by["moco", "all"].change["value"]
+    assert in_short(percent).endswith(f"all labels: moco ({gain:+.1f}).")
 
 
 def test_one_seed_alone_is_said_to_be_one() -> None:
