@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy.typing as npt
 from PIL import Image
 
 HEADER = 25  # bytes of a PNG up to and with its bit depth
+COMMENTS = 4096  # bytes of a PPM within which its size and highest value are taken to stand
 DEPTH, PLANES, EXTRA, COMPRESSION = 258, 284, 338, 259  # tags of a TIFF
-CUT = "16-bit colour: only the high byte was kept, data.white does not apply"
+CUT = "16-bit colour: only eight bits were kept, data.white does not apply"
 
 
 def scaled(values: npt.NDArray[Any], white: int) -> tuple[npt.NDArray[np.uint8], list[str]]:
@@ -28,7 +30,11 @@ def scaled(values: npt.NDArray[Any], white: int) -> tuple[npt.NDArray[np.uint8],
 
 
 def is_deep(image: Image.Image, path: Path) -> bool:
-    """Whether the file that `image` was decoded from holds 16 bits per channel; of PNG and TIFF only."""
+    """Whether the file that `image` was decoded from holds 16 bits per channel; of PNG, PPM and TIFF only."""
+    if image.format == "PPM":
+        with path.open("rb") as file:
+            kind, *size_and_most = re.sub(rb"#[^\n]*", b"", file.read(COMMENTS)).split(None, 4)[:4]
+        return kind in (b"P3", b"P6") and int(size_and_most[-1]) > 255
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(HEADER)[-1] == 16

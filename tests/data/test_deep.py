@@ -63,6 +63,26 @@ def test_colour_is_scaled_by_the_range_too(tmp_path: Path, white: int, suffix: s
     assert odd == [f"16 bits scaled by {white}"]
 
 
+@pytest.mark.parametrize("comment", ["", "# 8 8 255\n# camera 2\n"])
+def test_colour_of_a_portable_pixmap_too(tmp_path: Path, comment: str) -> None:
+    path, values = tmp_path / "c.ppm", deep(COLOUR, 4095)
+    path.write_bytes(f"P6\n{comment}16 12\n65535\n".encode() + values.astype(">u2").tobytes())
+    pixels, odd = load_picture(path, 4095)
+    np.testing.assert_array_equal(pixels, COLOUR)
+    assert odd == ["16 bits scaled by 4095"]
+    path.write_bytes(f"P6\n{comment}16 12\n255\n".encode() + COLOUR.tobytes())
+    assert load_picture(path)[1] == []
+    np.testing.assert_array_equal(load_picture(path)[0], COLOUR)
+
+
+def test_a_portable_pixmap_that_names_its_white_is_scaled_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.ppm"
+    path.write_bytes(b"P6 16 12 4095\n" + deep(COLOUR, 4095).astype(">u2").tobytes())
+    pixels, odd = load_picture(path)
+    assert np.abs(pixels.astype(int) - COLOUR).max() <= 1
+    assert odd == [CUT]
+
+
 def test_what_does_not_fit_the_range_is_told(tmp_path: Path) -> None:
     path = as_png(tmp_path / "c.png", deep(COLOUR, 4095), 2)
     assert load_picture(path)[1][1] == f"brightest value {deep(COLOUR, 4095).max()}: very dark, see data.white"
