@@ -32,9 +32,9 @@ _OF_FOLDS = (
 def answers(results: Results, folders: Folders) -> list[str]:
     """A sentence per group of cells that differ in the axes of the baseline alone, then one on labels saved.
 
-    By the first metric of the table, of the row that validation chooses; where it cannot, of the baseline, unless a row
-    is shown to be better. Words between `STRONG` are to be seen first. None for a table without a baseline, or where a
-    group has no second cell, or of validation: what it shows is for choosing.
+    By the first metric of the table that the group has, of the row that validation chooses; where it cannot, of the
+    baseline, unless a row is shown to be better. Words between `STRONG` are to be seen first. None for a table without
+    a baseline, or where a group has no second cell, or of validation: what it shows is for choosing.
     """
     asked = _asked(results)
     if not asked:
@@ -63,7 +63,7 @@ def in_short(results: Results) -> str:
     asked = _asked(results)
     if len(asked) < 2:
         return ""
-    base, metric = row(asked[0].base.cell, results), asked[0].base.metric
+    base, metrics = row(asked[0].base.cell, results), list(dict.fromkeys(one.base.metric for one in asked))
     taken = [(one, _gain(one, results)) for one in asked]
     found = [f"{place(one.base.cell, results)}{row(one.taken.cell, results)} ({gain})" for one, gain in taken if gain]
     if found:
@@ -72,13 +72,13 @@ def in_short(results: Results) -> str:
     text = f"{STRONG}In short, nothing is shown to be better than {base}{STRONG}"
     changes = [(one.chosen.change, _room(one.base)) for one in asked if one.chosen and one.chosen.change]
     known = [(change["value"], min(change["high"], room)) for change, room in changes if change["high"] is not None]
-    if not known or better(metric) < 0:
+    if not known or len(metrics) > 1 or better(metrics[0]) < 0:
         return f"{text}."
     values, reach = [value for value, _ in known], max(0.0, *(high for _, high in known))
-    least, most, far_end = (number(one, results.table, True, metric) for one in (min(values), max(values), reach))
+    least, most, far_end = (number(one, results.table, True, metrics[0]) for one in (min(values), max(values), reach))
     span = least if len(known) == 1 else f"{least} to {most}"
     far = "intervals reach" if len(known) > 1 else "its interval reaches"
-    return f"{text}: what validation chooses differs by {span} of {metric} ({far} to {far_end})."
+    return f"{text}: what validation chooses differs by {span} of {metrics[0]} ({far} to {far_end})."
 
 
 def plain(text: str) -> str:
@@ -215,7 +215,7 @@ def _labels_saved(asked: Sequence[Question], results: Results) -> str:
     sign = better(base.metric)
     for budget, one in found[:-1]:
         best = one.taken
-        if sign * value_of(best) >= sign * value_of(base):
+        if best.metric == base.metric and sign * value_of(best) >= sign * value_of(base):
             mine, theirs = results.measured[best.cell.name], results.measured[base.cell.name]
             if mine.seeds != theirs.seeds:
                 return ""  # their means are not of the same runs

@@ -48,13 +48,9 @@ def value_of(one: Result) -> float:
 
 
 def questions(results: Results) -> list[Question]:
-    """One for each group with a finished baseline and another row, by the table's first metric."""
-    found = []
-    for group in groups(results.of(results.table.metrics[0]), results.table):
-        rows = [one for one in group if one.entry is not None and one.entry["value"] is not None]
-        base = _base(rows, results)
-        if base is not None and len(rows) > 1:
-            found.append(Question(base, rows, _chosen(rows, base, results)))
+    """One for each group with a finished baseline and another row, by the first of the table's metrics that it has."""
+    by_metric = [groups(results.of(metric), results.table) for metric in results.table.metrics]
+    found = [one for same in zip(*by_metric, strict=True) for one in _first(same, results)]
     own, means = ([k for k, one in enumerate(found) if bool(one.base.cell.over) == kind] for kind in (False, True))
     for some in (own, means):  # means over other groups are corrected among themselves, as in the table
         asked = [_p(found[k], results) for k in some]
@@ -62,6 +58,16 @@ def questions(results: Results) -> list[Question]:
         for k, p in zip(some, holm(asked), strict=True):
             found[k] = replace(found[k], p=None if found[k].chosen in (None, found[k].base) else p, over=over)
     return found
+
+
+def _first(group: Sequence[Sequence[Result]], results: Results) -> list[Question]:
+    """The question of a group, given its results by each metric; none where no metric has two of its rows."""
+    for some in group:
+        rows = [one for one in some if one.entry is not None and one.entry["value"] is not None]
+        base = _base(rows, results)
+        if base is not None and len(rows) > 1:
+            return [Question(base, rows, _chosen(rows, base, results))]
+    return []
 
 
 def _base(rows: Sequence[Result], results: Results) -> Result | None:

@@ -69,6 +69,29 @@ def test_it_takes_the_best_on_validation_whatever_the_test_says() -> None:
     )
 
 
+def test_a_group_is_asked_by_the_first_metric_that_it_has() -> None:
+    """As where some cells classify and others outline."""
+    found = results({("mae", "5"): 0.8})
+    table = found.table.model_copy(update={"metrics": ["pixel ap", "image auroc"]})
+    measured_by = {}
+    for key, one in found.measured.items():
+        (points,), (without,) = one.points.values(), one.without.values()
+        own, other = reversed(table.metrics) if one.cell.labels["labels"] == "5" else table.metrics
+        measured_by[key] = replace(
+            one,
+            points={own: points, other: np.full_like(points, np.nan)},
+            without={own: without, other: np.full_like(without, np.nan)},
+        )
+    mixed = judge(table, found.cells, measured_by, {}, 3)
+    by = {one.base.cell.labels["labels"]: one.base.metric for one in questions(mixed)}
+    assert by == {"5": "image auroc", "all": "pixel ap"}
+    said = answers(mixed, {})
+    assert said[0].startswith("5 labels per class: validation (AUROC) chooses **mae**: image auroc ")
+    assert " by pixel ap" in said[1] or ": pixel ap " in said[1]
+    assert not [line for line in said if " with all labels " in line]  # labels saved: of one metric alone
+    assert in_short(mixed) in ("", "**In short, nothing is shown to be better than none**.")
+
+
 def test_one_that_is_better_beyond_doubt_is_called_so_and_one_that_is_worse_too() -> None:
     better = results({("moco", "5"): 0.8})
     line = answers(better, {})[0]
