@@ -12,9 +12,10 @@ from typing import Any
 from markupsafe import Markup
 
 from ssl_defect.report.svg import Frame, short, tag, tick_text, ticks
-from ssl_defect.table.layout import axes_of, keys_of, title
+from ssl_defect.table.layout import axes_of, factor, keys_of, number, title
 from ssl_defect.table.measure import better
 from ssl_defect.table.results import Result, Results
+from ssl_defect.table.settings import TableSettings
 
 SIDE, WIDTH, LEAST, GAP, TOP, STEP, BOTTOM = 170.0, 420.0, 150.0, 30.0, 44.0, 18.0, 46.0
 LETTER = 6.2  # width of a letter, on average and rather too much
@@ -31,21 +32,28 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One interval: its row and column of the table, and its result."""
+    """One interval: its row and column of the table, its result, and its ends and middle as numbers and in words."""
 
     key: Key
     column: Key
     result: Result
+    span: tuple[float, float, float]  # low, value, high in the unit of the table
+    texts: tuple[str, str, str]
+
+
+def _row(one: Result, table: TableSettings) -> Row:
+    change, by = one.change or {}, factor(table, one.metric)
+    key, column = (tuple(one.cell.labels[axis] for axis in axes) for axes in axes_of(table))
+    low, value, high = (change[end] for end in ("low", "value", "high"))
+    least, middle, most = (number(end, table, sign=True, metric=one.metric) for end in (low, value, high))
+    return Row(key, column, one, (by * low, by * value, by * high), (least, middle, most))
 
 
 def forest(results: Results, metric: str) -> str:
     """The figure as SVG; empty where no difference of the metric has an interval."""
     side, top = axes_of(results.table)
-    rows = [
-        Row(tuple(one.cell.labels[a] for a in side), tuple(one.cell.labels[a] for a in top), one)
-        for one in results.of(metric)
-        if one.change and one.change["low"] is not None
-    ]
+    there = [one for one in results.of(metric) if one.change and one.change["low"] is not None]
+    rows = [_row(one, results.table) for one in there]
     if not rows:
         return ""
     names = [key for key in (keys_of(results, side) if side else [()]) if any(row.key == key for row in rows)]
@@ -56,12 +64,13 @@ def forest(results: Results, metric: str) -> str:
     edge = max(SIDE, LETTER * max(map(len, [*told, heading])) + 16)
     parts = [_label(edge - 8, TOP + STEP * (i + 0.5) + 4, name, "end") for i, name in enumerate(told)]
     parts.append(_label(edge - 8, TOP - 10, heading, "end"))
-    for number, column in enumerate(columns):
-        left = edge + number * (panel + GAP)
+    for place, column in enumerate(columns):
+        left = edge + place * (panel + GAP)
         frame = Frame((-limit, limit), (0, 1), left + panel, height, left, 0, TOP, BOTTOM, ticks=3)
         parts += _panel(frame, names, [row for row in rows if row.column == column], ", ".join(column), results)
     base = ", ".join(f"{title(axis)} {value}" for axis, value in results.table.baseline.items())
-    caption = f"{metric}: difference from {base}, {100 * results.table.level:g}% interval"
+    unit = " (percent)" if factor(results.table, metric) > 1 else ""
+    caption = f"{metric}: difference from {base}, {100 * results.table.level:g}% interval{unit}"
     width = edge + len(columns) * (panel + GAP)
     parts += [_label(8, 16, caption, "start"), *_legend(results, rows, height)]
     box = f"0 0 {short(width)} {short(height)}"
@@ -76,7 +85,7 @@ def _names(keys: list[Key]) -> list[str]:
 
 
 def _limit(rows: list[Row]) -> float:
-    reach = [max(abs(row.result.change[end]) for end in ("low", "high")) for row in rows if row.result.change]
+    reach = [max(abs(row.span[0]), abs(row.span[2])) for row in rows]
     return float(max(min(max(reach), WIDEST * median(reach)) * 1.05, 1e-9))
 
 
@@ -103,9 +112,7 @@ def _ticks(frame: Frame) -> list[float]:
 
 def _interval(frame: Frame, y: float, row: Row) -> list[Markup]:
     """A line with a dot, its value where that lies outside, an arrow for the rest. Numbers show on hovering."""
-    change = row.result.change
-    assert change is not None
-    low, value, high = (change[key] for key in ("low", "value", "high"))
+    low, value, high = row.span
     colour = COLOURS[row.result.verdict]
     ends = [min(max(end, frame.x[0]), frame.x[1]) for end in (low, high)]
     parts = [_line(frame.across(ends[0]), y, frame.across(ends[1]), y, colour, 2 if row.result.verdict else 1.2)]
@@ -118,8 +125,9 @@ def _interval(frame: Frame, y: float, row: Row) -> list[Markup]:
         parts.append(tag("circle", cx=frame.across(value), cy=y, r=3.5, fill=colour))
     else:  # its dot lies outside, so that its value is written
         x, anchor = (frame.across(frame.x[1]) - 10, "end") if value > 0 else (frame.across(frame.x[0]) + 10, "start")
-        parts.append(tag("text", f"{value:+.3f}", x=x, y=y + 4, text_anchor=anchor, fill=colour, **HALO))
-    told = f"{', '.join((*row.key, *row.column))}: {value:+.3f} ({low:+.3f} to {high:+.3f})"
+        parts.append(tag("text", row.texts[1], x=x, y=y + 4, text_anchor=anchor, fill=colour, **HALO))
+    least, middle, most = row.texts
+    told = f"{', '.join((*row.key, *row.column))}: {middle} ({least} to {most})"
     return [tag("g", Markup("").join([tag("title", told), *parts]))]
 
 

@@ -138,11 +138,16 @@ def _alone(labels: Labels, metric: str, table: TableSettings) -> str:
     return " ".join(texts) or ABSENT
 
 
+def factor(table: TableSettings, metric: str) -> float:
+    """What a metric is multiplied by to be shown: 100 in a table in percent, but for a task's own metrics."""
+    return 100.0 if table.unit == "percent" and not metric.startswith("task ") else 1.0
+
+
 def number(value: float | None, table: TableSettings, sign: bool = False, metric: str = "image auroc") -> str:
     """A metric as the table shows it: three decimals of a share, or one of a percentage."""
     if value is None:
         return ABSENT
-    by, digits = (100.0, 1) if table.unit == "percent" and not metric.startswith("task ") else (1.0, 3)
+    by, digits = factor(table, metric), 1 if factor(table, metric) > 1 else 3
     text = f"{value * by:{'+' if sign else ''}.{digits}f}"
     return text if float(text) or sign else text.removeprefix("-")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
@@ -184,6 +185,22 @@ def test_differences_are_drawn_to_one_scale_and_far_ones_are_cut_with_an_arrow()
     assert far.findtext(f"{name}text") == f"{change['value']:+.3f}"  # its dot would lie outside
     assert not [one for other in ("moco", "a<b", "byol") for one in drawn[other].findall(f"{name}text")]
     assert forest(results(table_of(baseline={})), "image auroc") == ""
+
+
+def test_a_forest_of_a_table_in_percent_is_in_percent() -> None:
+    shares, percent = (forest(results(table_of(unit=unit)), "image auroc") for unit in ("share", "percent"))
+    roots = [ElementTree.fromstring(one) for one in (shares, percent)]
+    name = "{http://www.w3.org/2000/svg}"
+    scales = [
+        [float(one.text or "") for one in root.findall(f"{name}text") if re.fullmatch(r"-?[\d.]+", one.text or "")]
+        for root in roots
+    ]
+    assert [100 * value for value in scales[0]] == pytest.approx(scales[1])
+    lines = [[line.attrib for line in root.iter(f"{name}line")] for root in roots]
+    assert lines[0] == lines[1]
+    told = [g.findtext(f"{name}title", "").split(": ")[1] for g in roots[1].iter(f"{name}g")]
+    assert told
+    assert all(re.fullmatch(r"[+-]\d+\.\d \([+-]\d+\.\d to [+-]\d+\.\d\)", one) for one in told)
 
 
 @pytest.mark.parametrize("limit", [0.0004, 0.02, 0.26, 0.46, 0.5, 0.96, 3.0])
