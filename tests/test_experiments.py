@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,9 +17,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 def start(script: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / script), *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = forks.run(SCRIPTS / script, *options)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
 

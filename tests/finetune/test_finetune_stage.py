@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import Forked
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -173,36 +170,20 @@ def test_same_seed_same_weights_other_seed_others(task: str, make_case: Make, tm
     assert not all(torch.equal(results[0][name], results[2][name]) for name in results[0])
 
 
-CHILD = """
-    import sys
-    from pathlib import Path
-    from ssl_defect.config import load_recipe
-    from ssl_defect.finetune import training
-    from ssl_defect.finetune.stage import finetune
-    from ssl_defect.train import loop
-
-    plan = loop.Plan
-    training.Plan = lambda *args, **kwargs: plan(*args, **kwargs, save_every=0.0)
-    recipe, prepared, pretrained, out = sys.argv[1:]
-    finetune(load_recipe(recipe), Path(prepared), Path(pretrained), Path(out))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_killed_run_goes_on_and_ends_with_the_same_weights(task: str, make_case: Make, tmp_path: Path) -> None:
-    case = make_case(task=task, steps=20, eval_every=2, patience=99, options=OPTIONS[task])
+    case = make_case(task=task, steps=12, eval_every=2, patience=99, options=OPTIONS[task])
     (tmp_path / "recipe.yaml").write_text(dump_yaml(case.recipe), encoding="utf-8")
     whole, out = tmp_path / "whole", tmp_path / "killed"
     run(case, whole)
     words = [tmp_path / "recipe.yaml", case.prepared, case.pretrained, out]
-    command = [sys.executable, "-c", textwrap.dedent(CHILD), *map(str, words)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as killed:
+    with Forked(Path(__file__).with_name("killed_finetuning.py"), *words) as killed:
         wait_for(lambda: (out / "checkpoint.pt").exists() and len(history(out)) >= 3)
-        killed.send_signal(signal.SIGKILL)
-    assert killed.returncode == -signal.SIGKILL
+        killed.kill()
+        assert killed.returncode == -signal.SIGKILL
     assert not (out / "finetune.json").exists()
-    assert len(history(out)) < 10
+    assert len(history(out)) < 6
     run(case, out)
     expected, found = load_file(whole / "model.safetensors"), load_file(out / "model.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,30 +26,19 @@ TIMES = ("images_per_second", "seconds", "seconds_left", "probe_seconds")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+def finish(script: Path, *arguments: object) -> None:
+    done = forks.run(script, *arguments)
+    assert done.returncode == 0, done.stderr
 
 
-def finish(*arguments: object) -> None:
-    process = start(*arguments)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-
-
-def kill_after(lines: int, *arguments: object, mark: str = ": epoch ") -> None:
+def kill_after(lines: int, script: Path, *arguments: object, mark: str = ": epoch ") -> None:
     """Start, and kill without warning once `lines` epochs have been said; their lines hold `mark`."""
-    process = start(*arguments)
-    assert process.stderr is not None
-    seen = 0
-    while seen < lines:
-        line = process.stderr.readline()
-        assert line, "it ended before it could be killed"
-        seen += mark in line
-    time.sleep(0.01 * lines)  # a checkpoint may be half written by then, or not begun
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    with forks.Forked(script, *arguments) as forked:
+        epochs = (line for line in forked.errors() if mark in line)
+        assert len(list(islice(epochs, lines))) == lines, "it ended before it could be killed"
+        time.sleep(0.01 * lines)  # a checkpoint may be half written by then, or not begun
+        forked.kill()
+        assert forked.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
@@ -72,8 +63,11 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(prepared: Path, tmp_
 def one_and_two(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
     """What one process and what two come to, all methods in turn."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    finish(HERE / "two_processes.py", prepared, one, *TRAINED)
-    finish(*TORCHRUN, HERE / "two_processes.py", prepared, two, *TRAINED)
+    script = HERE / "two_processes.py"
+    finish(script, prepared, one, *TRAINED)
+    command = [sys.executable, *TORCHRUN, *map(str, (script, prepared, two, *TRAINED))]
+    both = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert both.returncode == 0, both.stderr
     return load_file(one / "result.safetensors"), load_file(two / "result.safetensors")
 
 
