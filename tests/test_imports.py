@@ -59,6 +59,23 @@ def test_the_report_never_imports_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_planning_a_run_loads_torch_and_nothing_slower() -> None:
+    """What is fresh, a table's list and a mistake are said without the libraries that only a stage at work needs."""
+    code = (
+        "import sys\nfrom importlib import import_module\n"
+        "from ssl_defect import fingerprints\nfrom ssl_defect.data.sources import SOURCES\n"
+        "from ssl_defect.finetune import TASKS\nfrom ssl_defect.nets.anomaly import DETECTORS\n"
+        "from ssl_defect.pretrain import METHODS\n"
+        "tasks = {name: entry for name, entry in TASKS.items() if name not in ('detection', 'instance')}\n"
+        "for table in (SOURCES, METHODS, tasks, DETECTORS):\n"
+        "    [import_module(module) for module, _ in table.values() if module]\n"
+        "import_module(fingerprints.STAGES['prepare'][0]); import_module(fingerprints.STAGES['report'][0])\n"
+        "print(sorted({'timm', 'torchvision', 'sklearn', 'matplotlib', 'lightning_fabric'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_method_never_imports_a_method() -> None:
     from ssl_defect.pretrain import METHODS
 

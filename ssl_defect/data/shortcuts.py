@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from ssl_defect.data.records import Sample
 
@@ -56,5 +55,7 @@ def separation(low: NDArray[np.float64], high: NDArray[np.float64]) -> float | N
     """AUROC: the chance that one of `high` exceeds one of `low`, ties counted half; None where one is empty."""
     if not len(low) or not len(high):
         return None
+    from sklearn.metrics import roc_auc_score  # slow to load
+
     labels = np.repeat([0, 1], [len(low), len(high)])
     return float(roc_auc_score(labels, np.concatenate([low, high])))

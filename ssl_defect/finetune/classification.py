@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -209,6 +208,8 @@ def mean_label_auroc(probabilities: NDArray[np.float32], target: NDArray[Any]) -
         probabilities: (n, K).
         target: (n, K) of 0 and 1.
     """
+    from sklearn.metrics import roc_auc_score  # slow to load
+
     told = [i for i in range(target.shape[1]) if 0 < target[:, i].sum() < len(target)]
     return float(np.mean([roc_auc_score(target[:, i], probabilities[:, i]) for i in told])) if told else None
 

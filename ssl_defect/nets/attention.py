@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation
 
 from ssl_defect.nets.patches import sincos_positions
 
@@ -17,6 +16,8 @@ def squeeze_excitation(channels: int) -> nn.Module:
 
     torchvision's, with biases as in the authors' code. Its gates begin near one half, and so do those of `CBAM`.
     """
+    from torchvision.ops import SqueezeExcitation  # slow to load
+
     block: nn.Module = SqueezeExcitation(channels, _bottleneck(channels))
     return block
 

@@ -1,15 +1,14 @@
-"""Backbones: the only module that imports timm. Pictures in [0, 1] go in, pooled features or maps come out."""
+"""Backbones: the only module that imports timm. Pictures in [0, 1] go in, pooled features or maps come out.
+
+timm is imported where it is used: it takes seconds to load, and who plans a run or asks for its state needs none of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import timm
 import torch
-from timm.layers import Format, PatchEmbed
-from timm.models import group_parameters
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ssl_defect.errors import UserError, nearest
@@ -49,9 +48,7 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"]).view(1, -1, 1, 1), persistent=False)
         strides = [stage["reduction"] for stage in _stages(self.body)]
         columnar = len(strides) > 4 and len(set(strides)) == 1
-        self.is_vit = (
-            columnar and isinstance(self.body, VisionTransformer) and type(self.body.patch_embed) is PatchEmbed
-        )
+        self.is_vit = columnar and _is_plain_vit(self.body)
         self._indices = [(i + 1) * len(strides) // 4 - 1 for i in range(4)] if columnar else list(range(len(strides)))
         self._mean_tokens = self.is_vit and self.body.global_pool == "token"
         self.reductions = [strides[i] for i in self._indices]
@@ -181,6 +178,8 @@ def layer_depths(encoder: Encoder) -> dict[str, int]:
 
     All are at depth 0 where timm does not tell the layers of the body apart.
     """
+    from timm.models import group_parameters
+
     matcher = getattr(encoder.body, "group_matcher", None)
     depths: dict[str, int] = group_parameters(encoder.body, matcher(coarse=False), reverse=True) if matcher else {}
     last = max(depths.values(), default=0)
@@ -189,11 +188,15 @@ def layer_depths(encoder: Encoder) -> dict[str, int]:
 
 def pretrained_state(name: str) -> dict[str, Tensor]:
     """Weights of the timm hub for a model, as `body.state_dict()` without classifier; needs the network or a cache."""
+    import timm
+
     state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     return state
 
 
 def _create(name: str, image_size: int) -> Any:
+    import timm
+
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         known = timm.list_models()
@@ -205,7 +208,7 @@ def _create(name: str, image_size: int) -> Any:
     size = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
     try:
         body = timm.create_model(name, pretrained=False, num_classes=0, **size)
-        if isinstance(body, VisionTransformer) and type(body.patch_embed) is PatchEmbed:
+        if _is_plain_vit(body):
             _take_any_size(body)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"model.backbone: {name} cannot take pictures of {image_size} pixels ({error})") from error
@@ -213,14 +216,25 @@ def _create(name: str, image_size: int) -> Any:
     return quicken(body)
 
 
+def _is_plain_vit(body: Any) -> bool:
+    from timm.layers import PatchEmbed
+    from timm.models.vision_transformer import VisionTransformer
+
+    return isinstance(body, VisionTransformer) and type(body.patch_embed) is PatchEmbed
+
+
 def _take_any_size(body: Any) -> None:
     """Let a plain ViT interpolate its positions where a picture is of another size; nothing changes at its own."""
+    from timm.layers import Format
+
     body.dynamic_img_size = True
     body.patch_embed.flatten, body.patch_embed.output_fmt = False, Format.NHWC
     body.patch_embed.strict_img_size = False
 
 
 def _check_size(body: Any, name: str, image_size: int) -> None:
+    from timm.models.vision_transformer import VisionTransformer
+
     if not hasattr(body, "forward_intermediates"):
         raise UserError(f"model.backbone: {name} gives no feature maps; take a ResNet, EfficientNet, ConvNeXt or ViT")
     patch = getattr(getattr(body, "patch_embed", None), "patch_size", None)

@@ -7,7 +7,6 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FeaturePyramidNetwork
 
 from ssl_defect.nets.decoder_parts import Decoder, convolution, enlarge
 
@@ -25,6 +24,8 @@ class FPN(Decoder):
     least: ClassVar[int] = 2
 
     def __init__(self, channels: list[int], reductions: list[int], width: int) -> None:
+        from torchvision.ops import FeaturePyramidNetwork  # slow to load
+
         super().__init__(channels, reductions, width)
         wanted = sum(r >= FINEST for r in self.reductions)
         self.used = wanted if wanted >= self.least else len(self.channels)
