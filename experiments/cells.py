@@ -123,10 +123,7 @@ def _start(job: Job, out: Path) -> str:
     folder = out / job.name
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "job.json", [job.recipe.model_dump(mode="json", exclude_unset=True), job.facts])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        command = [sys.executable, *sys.argv, "--cell", job.name]
-        code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+    code = _call(job.name, folder / "log.txt")
     cell = finished(out, job)
     if cell is None:
         return f"{job.name}: stopped with code {code} and is not finished, see {folder / 'log.txt'}"
@@ -136,15 +133,19 @@ def _start(job: Job, out: Path) -> str:
     return f"{job.name}: {said}, {cell['minutes']:.1f} min"
 
 
+def _call(name: str, log: Path) -> int:
+    """This script once more with `--cell NAME`, on one thread; its exit status. What it says is added to `log`."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with log.open("a", encoding="utf-8") as file:
+        command = [sys.executable, *sys.argv, "--cell", name]
+        return subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
+
+
 def run_each(names: list[str], out: Path, jobs: int) -> None:
     """This script once more with `--cell NAME` for each, `jobs` at a time, one thread each; a failed one is said."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
     def start(name: str) -> str:
-        with (out / f"{name}.log").open("a", encoding="utf-8") as log:
-            command = [sys.executable, *sys.argv, "--cell", name]
-            code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
-        return f"{name}: {'done' if code == 0 else f'failed, see {name}.log'}"
+        return f"{name}: {'done' if _call(name, out / f'{name}.log') == 0 else f'failed, see {name}.log'}"
 
     with ThreadPoolExecutor(jobs) as pool:
         for number, line in enumerate(pool.map(start, names), 1):
