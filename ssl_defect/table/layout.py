@@ -70,8 +70,10 @@ def _grid(results: Results, metrics: list[str], what: str, write: object) -> Gri
     by_key = {(name, *one.cell.labels.values()): one for name in metrics for one in results.of(name)}
     cited = [] if what else metrics
     left = keys_of(results, side, cited) if side else [()]
+    without = _without(results, side, metrics)
+    left = [key for key in left if key not in without] or left
     along = keys_of(results, top, cited) or [()]
-    heads, rows = [title(axis) for axis in side], []
+    rows, heads = [], [title(axis) for axis in side]
     heads += [_head(name, values, table) for name in metrics for values in along]
     for key in left:
         texts = [Text(part) for part in key]
@@ -101,6 +103,19 @@ def keys_of(results: Results, axes: Sequence[str], cited: Sequence[str] = ()) ->
     for labels in published_alone(results, cited):
         found |= {tuple(labels[axis] for axis in axes): None}
     return list(found)
+
+
+def _without(results: Results, axes: Sequence[str], metrics: Sequence[str]) -> set[tuple[str, ...]]:
+    """Rows that have none of `metrics`, though another metric of the table: a classifier has no pixel AP."""
+    rows: dict[tuple[str, ...], list[Result]] = {}
+    for one in results.every:
+        rows.setdefault(tuple(one.cell.labels[axis] for axis in axes), []).append(one)
+
+    def empty(one: Result) -> bool:
+        return one.entry is not None and one.entry["value"] is None and not one.published
+
+    mine = {key: [one for one in every if one.metric in metrics] for key, every in rows.items()}
+    return {key for key, every in rows.items() if all(map(empty, mine[key])) and not all(map(empty, every))}
 
 
 def not_run(results: Results) -> list[tuple[str, ...]]:

@@ -263,6 +263,25 @@ def test_a_published_row_stands_only_under_the_metric_that_it_gives() -> None:
     assert shown["image ap"].heads == ["start", "budget few", "budget many"]
 
 
+def test_a_row_without_a_metric_is_left_out_of_its_table() -> None:
+    matrix = {"start": {name: {} for name in STRENGTH}, "task": {"segmentation": {}, "classification": {}}}
+    table = table_of(matrix=matrix, rows=["task"], columns=["start"], metrics=["pixel ap", "image auroc"])
+    cells, ran = cells_of(table), {}
+    for cell in cells:
+        one = measured(cell, 1.0)
+        outlined = cell.labels["task"] == "segmentation"
+        none = np.full_like(one.points["image auroc"], np.nan), np.full_like(one.without["image auroc"], np.nan)
+        points = one.points | {"pixel ap": one.points["image auroc"] if outlined else none[0]}
+        without = one.without | {"pixel ap": one.without["image auroc"] if outlined else none[1]}
+        ran[cell.name] = replace(one, points=points, without=without)
+    failed = next(cell.name for cell in cells if cell.labels["task"] == "segmentation")
+    ran.pop(failed)
+    shown = {grid.caption: grid for grid in grids(judge(table, cells, ran, {failed: "no masks"}, 3))}
+    for caption, rows in (("pixel ap", ["segmentation"]), ("image auroc", ["segmentation", "classification"])):
+        assert [row[0].text for row in shown[caption].rows] == rows
+        assert "failed" in [text.text for text in shown[caption].rows[0]]
+
+
 def test_rows_and_columns_of_which_nothing_ran_are_left_out_and_named() -> None:
     matrix = {"start": {name: {} for name in STRENGTH}, "budget": {"few": {}, "many": {}, "all": {}}}
     values = [{"at": {"start": "mae", "budget": "few"}, "value": 50.0}]
