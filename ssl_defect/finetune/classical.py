@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from sklearn.metrics import roc_auc_score
 
 from ssl_defect.artifacts import write_json
 from ssl_defect.config import Recipe, Settings, validate
@@ -139,8 +140,6 @@ def validation(detector: ClassicalDetector, store: Store) -> float | None:
     for start in track(starts, len(starts), "finetune: validation"):
         pictures = np.ascontiguousarray(store.images[rows[start : start + BATCH]])
         scores.append(detector.method.predict(pictures)["score"])
-    from sklearn.metrics import roc_auc_score  # slow to load
-
     return float(roc_auc_score(store.labels[rows], np.concatenate(scores)))
 
 

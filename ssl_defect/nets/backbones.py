@@ -1,7 +1,4 @@
-"""Backbones: the only module that imports timm. Pictures in [0, 1] go in, pooled features or maps come out.
-
-timm is imported where it is used: it takes seconds to load, and who plans a run or asks for its state needs none of it.
-"""
+"""Backbones: pictures in [0, 1] go in, pooled features or maps come out. Nothing else imports timm, and this late."""
 
 from __future__ import annotations
 

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
@@ -67,8 +70,6 @@ class Probe:
             validation has images of one class only, the second also where training has. Of the training images'
             features "rank", RankMe in [1, min(N, width)], and "spread".
         """
-        from sklearn.metrics import roc_auc_score  # slow to load
-
         truth = self.store.labels[self.queries]
         both = 0 < truth.sum() < len(truth)
         return {
@@ -91,8 +92,6 @@ class Probe:
         labels = self.store.labels[self.bank][kept]
         if not 0 < labels.sum() < len(labels):
             return None
-        from sklearn.metrics import roc_auc_score  # slow to load
-
         return float(roc_auc_score(truth, linear_scores(seen.bank[kept], labels, seen.queries)))
 
     @torch.inference_mode()
@@ -144,9 +143,6 @@ def linear_scores(bank: Tensor, labels: Rows, queries: Tensor) -> npt.NDArray[np
         labels: (N,) 0 or 1, of both.
         queries: (Q, D) features.
     """
-    from sklearn.exceptions import ConvergenceWarning  # slow to load
-    from sklearn.linear_model import LogisticRegression
-
     deviation, centre = torch.std_mean(bank, dim=0, correction=0)
     scale = torch.where(deviation > 0, deviation, 1.0)
     model = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=200)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ssl_defect.artifacts import atomic
@@ -108,8 +110,6 @@ def _reduce(features: Floats) -> Points:
     whole = np.asarray(features, np.float64)
     if np.ptp(whole, axis=0).max() == 0:
         return np.zeros((len(whole), 2))
-    from sklearn.decomposition import PCA  # slow to load
-
     reduced: Points = PCA(min(REDUCED, *whole.shape), svd_solver="full").fit_transform(whole)
     padded: Points = np.pad(reduced, ((0, 0), (0, max(0, 2 - reduced.shape[1]))))
     return padded
@@ -119,8 +119,6 @@ def _tsne(reduced: Points, start: Points, afresh: bool, seed: int) -> Points:
     deviation = start[:, 0].std()
     if np.allclose(reduced, reduced[:1]) or deviation == 0:
         return np.full((len(reduced), 2), np.nan)
-    from sklearn.manifold import TSNE  # slow to load
-
     model = TSNE(
         2,
         perplexity=min(30.0, (len(reduced) - 1) / 3),

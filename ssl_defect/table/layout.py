@@ -73,7 +73,7 @@ def _grid(results: Results, metrics: list[str], what: str, write: object) -> Gri
     without = _without(results, side, metrics)
     left = [key for key in left if key not in without] or left
     along = keys_of(results, top, cited) or [()]
-    rows, heads = [], [title(axis) for axis in side]
+    heads, rows = [title(axis) for axis in side], []
     heads += [_head(name, values, table) for name in metrics for values in along]
     for key in left:
         texts = [Text(part) for part in key]

@@ -15,16 +15,8 @@ from ssl_defect.nets.anomaly import DETECTORS
 from ssl_defect.pretrain import METHODS
 
 TABLES = (STAGES, SOURCES, METHODS, TASKS | CLASSICAL, DETECTORS)
-SLOW = (  # what stages import where they use it
-    "sklearn.decomposition",
-    "sklearn.linear_model",
-    "sklearn.manifold",
-    "sklearn.metrics",
-    "timm",
-    "torchvision.ops",
-)
 MODULES = [anomaly.__name__, *(entry[0] for table in TABLES for entry in table.values() if entry[0])]
 
-for _module in (*SLOW, *MODULES):
+for _module in ("timm", *MODULES):  # backbones import it where they use it
     import_module(_module)
 code_version(*MODULES)

@@ -53,6 +53,7 @@ def test_forks_know_the_version_of_the_code_that_they_hold(monkeypatch: pytest.M
         raise AssertionError(f"{path} is read again")
 
     monkeypatch.setattr(Path, "read_text", edited)
+    assert {"sklearn.manifold", "timm", "torchvision.ops"} < set(sys.modules)
     for module in libraries.MODULES:
         assert module in sys.modules
         assert len(code_version(module)) == 16
