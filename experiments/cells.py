@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import os
+import runpy
 import shutil
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import torch
 from filelock import FileLock
 from probing import features, knn_auroc, linear_auroc
 
@@ -112,44 +116,68 @@ def run(jobs: list[Job], options: argparse.Namespace) -> dict[str, dict[str, Any
 
 def _work_off(jobs: list[Job], options: argparse.Namespace) -> None:
     start = time.monotonic()
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for done, future in enumerate(as_completed([pool.submit(_start, job, options.out) for job in jobs]), 1):
-            left = (time.monotonic() - start) / done * (len(jobs) - done)
-            say(f"[{done}/{len(jobs)}] {future.result()}; about {minutes(left)} left")
+    for job in jobs:
+        (options.out / job.name).mkdir(parents=True, exist_ok=True)
+        about = [job.recipe.model_dump(mode="json", exclude_unset=True), job.facts]
+        write_json(options.out / job.name / "job.json", about)
+    named = {job.name: job for job in jobs}
+    logs = {name: options.out / name / "log.txt" for name in named}
+    for done, (name, code) in enumerate(_each(logs, options.jobs), 1):
+        left = (time.monotonic() - start) / done * (len(jobs) - done)
+        say(f"[{done}/{len(jobs)}] {_said(named[name], options.out, code)}; about {minutes(left)} left")
 
 
-def _start(job: Job, out: Path) -> str:
-    """Work on one cell in a process of its own with one thread; a line on how it went."""
-    folder = out / job.name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "job.json", [job.recipe.model_dump(mode="json", exclude_unset=True), job.facts])
-    code = _call(job.name, folder / "log.txt")
+def _said(job: Job, out: Path, code: int) -> str:
+    """A line on how a cell went whose process ended with `code`."""
     cell = finished(out, job)
     if cell is None:
-        return f"{job.name}: stopped with code {code} and is not finished, see {folder / 'log.txt'}"
+        return f"{job.name}: stopped with code {code} and is not finished, see {out / job.name / 'log.txt'}"
     if "error" in cell:
         return f"{job.name}: {cell['error']}"
     said = cell.get("said") or f"kNN {cell['knn']:.3f}, linear {cell['linear']:.3f}"
     return f"{job.name}: {said}, {cell['minutes']:.1f} min"
 
 
-def _call(name: str, log: Path) -> int:
-    """This script once more with `--cell NAME`, on one thread; its exit status. What it says is added to `log`."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with log.open("a", encoding="utf-8") as file:
-        command = [sys.executable, *sys.argv, "--cell", name]
-        return subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
+def _each(logs: dict[str, Path], jobs: int) -> Iterator[tuple[str, int]]:
+    """This script once more with `--cell NAME` for each name, `jobs` side by side; names and exit status as they end.
+
+    On Linux they are forks of a process that has the libraries loaded, which takes as long as a small cell does.
+    """
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload(["ssl_defect.table.libraries"])
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    left = list(logs.items())
+    working: dict[int, tuple[str, BaseProcess]] = {}
+    while left or working:
+        while left and len(working) < jobs:
+            name, log = left.pop(0)
+            process = context.Process(target=_again, args=([*sys.argv, "--cell", name], log))
+            process.start()
+            working[process.sentinel] = name, process
+        for ended in wait(list(working)):
+            name, process = working.pop(int(ended))  # type: ignore[call-overload]
+            process.join()
+            yield name, process.exitcode or 0
+
+
+def _again(command: list[str], log: Path) -> None:
+    """The script `command[0]` as if it had been started; what it says is added to `log`."""
+    with log.open("ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, encoding="utf-8") for number in (1, 2))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the process that was forked lets it pass
+    torch.set_num_threads(1)
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
 
 
 def run_each(names: list[str], out: Path, jobs: int) -> None:
     """This script once more with `--cell NAME` for each, `jobs` at a time, one thread each; a failed one is said."""
-
-    def start(name: str) -> str:
-        return f"{name}: {'done' if _call(name, out / f'{name}.log') == 0 else f'failed, see {name}.log'}"
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for number, line in enumerate(pool.map(start, names), 1):
-            say(f"[{number}/{len(names)}] {line}")
+    logs = {name: out / f"{name}.log" for name in names}
+    for number, (name, code) in enumerate(_each(logs, jobs), 1):
+        said = "done" if code == 0 else f"failed, see {name}.log"
+        say(f"[{number}/{len(names)}] {name}: {said}")
 
 
 def finished(out: Path, job: Job) -> dict[str, Any] | None:
