@@ -45,7 +45,7 @@ def predictions(detector: Detector, store: Store, split: str) -> tuple[np.ndarra
 SETTINGS = {
     "classification": {"steps": 80},
     "detection": {"steps": 80, "options": {"architecture": "fcos", "width": 32}},
-    "instance": {"steps": 100, "options": {"width": 32}},
+    "instance": {"steps": 60, "options": {"width": 32}},
     "regression": {"steps": 160},
     "segmentation": {"steps": 80, "options": {"decoder_width": 8}},
 }
