@@ -17,7 +17,7 @@ class Lead:
     """
 
     title: str
-    description: str
+    description: str | Markup
     sections: Sequence[tuple[str, str]]
     html: Markup
     answered: bool = False

@@ -37,9 +37,8 @@ def lead(results: Results, answers: Sequence[str], notes: Sequence[str], drawing
     table = results.table
     sections = [("answer", "Answer")] if answers else []
     sections += [("differences", "Differences")] if drawings else []
-    return Lead(
-        table.name, table.description, [*sections, ("table", "Table")], Markup(html), bool(answers and drawings)
-    )
+    sections += [("table", "Table")]
+    return Lead(table.name, marked(table.description), sections, Markup(html), bool(answers and drawings))
 
 
 def _width(svg: str) -> float:

@@ -34,7 +34,7 @@ NOTES = ["Means ± <b>standard</b> deviation.", "▲ better"]
 TABLE = TableSettings.model_validate(
     {
         "name": "starts",
-        "description": "Two <starts> & two budgets.",
+        "description": "Two <starts> & two `budgets`.",
         "base": {},
         "matrix": {"start": {name: {} for name in STARTS}, "labels": {"5": {}, "10": {}}},
         "baseline": {"start": "none"},
