@@ -1,4 +1,4 @@
-"""A table as CSV, Markdown, LaTeX and JSON."""
+"""A table as CSV, Markdown and JSON, and in LaTeX beside them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,9 @@ from typing import Any
 
 from ssl_defect.artifacts import atomic, write_json
 from ssl_defect.table.answer import plain
+from ssl_defect.table.latex import latex
 from ssl_defect.table.layout import COSTS, Grid, Text, grids
 from ssl_defect.table.results import Result, Results
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "▲": r"$\blacktriangle$",
-    "▼": r"$\blacktriangledown$",
-    "<": r"$<$",
-    ">": r"$>$",
-    "[": "{[}",  # else an option of the line break before it
-    "]": "{]}",
-}
 
 
 def write_all(results: Results, answers: list[str], notes: list[str], out: Path) -> list[Path]:
@@ -132,23 +113,3 @@ def _plain(text: str) -> str:
 
 def _marked(text: Text) -> str:
     return f"**{_plain(text.text)}**" if text.strong else _plain(text.text)
-
-
-def latex(name: str, made: list[Grid], notes: list[str]) -> str:
-    """The grids as tables of the package `booktabs`; `amssymb` has the triangles. The notes are below the last."""
-    lines = ["% needs \\usepackage{booktabs,amssymb}"]
-    for number, grid in enumerate(made, 1):
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.caption or name)}}}"]
-        lines += [rf"\label{{tab:{name}-{number}}}", rf"\begin{{tabular}}{{{'l' * len(grid.heads)}}}", r"\toprule"]
-        lines += [" & ".join(map(_tex, grid.heads)) + r" \\", r"\midrule"]
-        lines += [" & ".join(map(_bold, row)) + r" \\" for row in grid.rows]
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    return "\n".join([*lines, r"{\footnotesize", *(rf"{_tex(note)}\par" for note in notes), "}"]) + "\n"
-
-
-def _tex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)
-
-
-def _bold(text: Text) -> str:
-    return rf"\textbf{{{_tex(text.text)}}}" if text.strong else _tex(text.text)
