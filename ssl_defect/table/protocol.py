@@ -56,11 +56,10 @@ def _legend(results: Results) -> list[str]:
         "images and over the seeds)."
     ]
     if table.baseline:
-        over = {results.corrected_over(name, of_means=False) for name in table.metrics}
+        over = sorted({results.corrected_over(name, of_means=False) for name in table.metrics})
         texts.append(
             "Differences are paired, by groups and by seeds; p is two-sided, by t for groups and seeds each, "
-            f"and corrected by Holm over all {' or '.join(map(str, sorted(over)))} differences of "
-            "a metric. "
+            f"and corrected by Holm over {_all_of(over)} of a metric. "
             f"▲ better, ▼ worse than the baseline: corrected p below {1 - table.level:.2g} and an interval that leaves "
             "zero out."
         )
@@ -70,6 +69,12 @@ def _legend(results: Results) -> list[str]:
     if any(len(one.seeds) < 3 for one in results.measured.values()):
         texts.append("Fewer than three seeds tell little of the chance of training.")
     return texts
+
+
+def _all_of(counts: list[int]) -> str:
+    if counts == [1]:
+        return "the one difference"
+    return f"all {' or '.join(map(str, counts))} differences"
 
 
 def _averaged(table: TableSettings) -> str:
