@@ -176,7 +176,9 @@ def test_recipes_of_published_tables_expand(path: Path) -> None:
     runs = runs_of(table, cells_of(table), path, for_runs)
     assert table.name == path.stem
     assert len({run.name for run in runs}) == len(runs) > 5
-    ours = path.stem.startswith(("which_pretraining", "choosing", "confirming", "leak", "longer", "good_images"))
+    ours = path.stem.startswith(
+        ("which_pretraining", "choosing", "confirming", "leak", "longer", "good_images", "from_scratch")
+    )
     assert table.published or ours
     assert all(any(word in block.source for word in ("arXiv", "CVPR", "README")) for block in table.published)
 
