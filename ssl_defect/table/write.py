@@ -1,4 +1,4 @@
-"""A table as CSV, Markdown and JSON, and in LaTeX beside them."""
+"""A table as CSV, Markdown, LaTeX and JSON."""
 
 from __future__ import annotations
 
