@@ -131,7 +131,8 @@ def _chosen(runs: list[Run], only: Sequence[str]) -> list[Run]:
         if not some:
             values = dict.fromkeys(value for run in runs for value in run.cell.labels.values())
             raise UserError(
-                f"--only {name}: no run is named so; give a value ({', '.join(values)}) or a pattern of names"
+                f"--only {name}: no run is named so; give a value ({', '.join(values)}) or a pattern of names such as "
+                f"{runs[0].name}"
             )
         found += some
     return [run for run in runs if run in found] if only else runs

@@ -169,9 +169,8 @@ def test_its_state_survives_a_checkpoint(case: tuple[str, str], prepared: Path, 
 
 def test_bfloat16_stays_finite_and_close(case: tuple[str, str], prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
-    full = train(
-        build(*case, prepared), prepared, tmp_path / "full", 3
-    )  # the first two have the same weights: its rate is 0
+    # at three steps: the first has a rate of zero, so that the first two see the same weights
+    full = train(build(*case, prepared), prepared, tmp_path / "full", 3)
     half = train(build(*case, prepared), prepared, tmp_path, 3, How(precision="bf16-mixed"))
     assert half.losses == pytest.approx(full.losses, rel=0.05)
     assert all(parameter.dtype == torch.float32 for parameter in half.method.parameters())
